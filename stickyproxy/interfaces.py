@@ -1,0 +1,61 @@
+"""The public contracts. Floor 1.
+
+An extension reaches stickyproxy through Twisted's plug-in system: a module below ``stickyproxy/plugins/`` anywhere on
+the path holds an object that provides ``IExtension``. The built-ins come by the same door.
+"""
+
+from __future__ import annotations
+
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+
+class IExtension(IPlugin):
+    """A named maker of affinities, balancers and whatever else the configuration names."""
+
+    name = Attribute("str: the word in the configuration, as in ``balance = \"NAME\"`` or ``affinity.by = \"NAME\"``.")
+    makes = Attribute("The interface that ``make`` returns a provider of (``IAffinity``, ``IBalancer`` …).")
+
+    def make(**options):
+        """Make one for one cluster.
+
+        The keyword parameters of ``make`` are the keys that the configuration accepts: their annotations are what
+        the values are checked against, those without a default are required. Four names are filled in by
+        stickyproxy instead, where ``make`` has them: ``cluster`` (str, the cluster's name), ``key_ring``
+        (``sansio.tokens.KeyRing``), ``clock`` (callable: seconds since the epoch, float) and ``random``
+        (a ``random.Random``).
+        """
+
+
+class ICandidate(Interface):
+    """What a balancer sees of a backend."""
+
+    id = Attribute("str: its key in the configuration.")
+    weight = Attribute("int, 1 or more.")
+    active = Attribute("int: requests and tunnels that it serves right now.")
+
+
+class IBalancer(Interface):
+    """The arithmetic that picks a backend for an unbound client. One for each cluster; it may keep state."""
+
+    def choose(candidates, arrival):
+        """Pick one of ``candidates`` (a non-empty sequence of ``ICandidate``) for ``arrival`` (``model.Arrival``).
+
+        It returns an element of the sequence, and does not raise.
+        """
+
+
+class IAffinity(Interface):
+    """The memory of who is served by whom. One for each cluster."""
+
+    remembers = Attribute("bool: False only for the affinity that binds nobody.")
+    cookie = Attribute("bytes or None: the name of the cookie that is ours, removed from requests to the backend.")
+
+    def recall(arrival):
+        """The id (str) of the backend that ``arrival`` is bound to, or None. It never raises, whatever was sent."""
+
+    def bind(arrival, backend_id):
+        """Remember that ``arrival`` is served by ``backend_id`` (str) from now on.
+
+        It returns the value of a Set-Cookie field (bytes) to be added to the answer, or None.
+        """

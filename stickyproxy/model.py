@@ -1,0 +1,96 @@
+"""The values that every floor speaks in.
+
+Floor 0: frozen, without behaviour beyond reading themselves. What is made once at configuration is an attrs class;
+what is made for every request is a ``NamedTuple``, which is as frozen and costs half as much to make.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import attrs
+
+#: ``body`` of a head whose length is told by chunks (RFC 9112 section 7.1).
+CHUNKED = -1
+#: ``body`` of an answer that ends where the backend closes (RFC 9112 section 6.3, rule 8).
+UNTIL_CLOSE = -2
+
+#: A header field: its name in lower case, its name as received, its value without surrounding white space.
+Field = tuple[bytes, bytes, bytes]
+
+
+class Side(enum.Enum):
+    """Which of the two connections of a relay."""
+
+    CLIENT = "client"
+    BACKEND = "backend"
+
+
+class BackendState(enum.Enum):
+    """What an operator wants of a backend. ``DRAIN`` keeps the bound clients and takes no new ones."""
+
+    UP = "up"
+    DRAIN = "drain"
+    MAINTENANCE = "maintenance"
+
+
+class Outcome(enum.Enum):
+    """What affinity had to say to a choice; the value is the word in the access log."""
+
+    NONE = "none"  # the cluster has no affinity
+    NEW = "new"  # an unbound client: the balancer chose, and the client is bound now
+    KEPT = "kept"  # recalled, and served by the backend that it is bound to
+    REBOUND = "rebound"  # recalled, but that backend is gone or unreachable: the balancer chose another
+
+
+class Peer(NamedTuple):
+    """The far end of a connection. ``host`` is an IP address as text, or ``"unix"`` (then ``port`` is 0)."""
+
+    host: str
+    port: int
+
+
+@attrs.frozen
+class Backend:
+    """One place we forward to. ``id`` is its key in the configuration: affinity knows it by nothing else."""
+
+    id: str
+    endpoint: str
+    weight: int = 1
+    state: BackendState = BackendState.UP
+
+
+class RequestHead(NamedTuple):
+    """A request without its body, already judged well-formed (``sansio.http1``)."""
+
+    method: bytes  #: ``b"GET"``
+    target: bytes  #: origin-form (``b"/a?b"``), or ``b"*"``; absolute-form has been taken apart already
+    minor: int  #: 1 for HTTP/1.1, 0 for HTTP/1.0
+    fields: list[Field]  #: every field, in the order received
+    named: dict[bytes, list[bytes]]  #: lower-case name to values, for the fields that ``http1.SEMANTIC`` lists
+    body: int  #: bytes of content (0: none), or ``CHUNKED``
+    authority: bytes  #: host and perhaps port, lower case (``b"example.org:8080"``); empty in HTTP/1.0 without Host
+    keep_alive: bool  #: the client would go on after this answer
+    upgrade: bytes | None  #: the protocols that the client asks to change to, lower case, else None
+
+
+class ResponseHead(NamedTuple):
+    """An answer of a backend without its body, already judged well-formed."""
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: list[Field]
+    named: dict[bytes, list[bytes]]
+    body: int  #: bytes of content that will follow (0 for HEAD, 204, 304), ``CHUNKED`` or ``UNTIL_CLOSE``
+    keep_alive: bool  #: the backend connection may be used again afterwards
+
+
+class Arrival(NamedTuple):
+    """A client that wants a backend: all that affinity, balancers and routes may look at."""
+
+    client: str  #: the client's IP address as text, as far as it is believed
+    secure: bool  #: it came over TLS
+    head: RequestHead | None = None  #: None for TCP
+    key: bytes | None = None  #: what a TCP protocol read from the first bytes, else None
