@@ -1,0 +1,10 @@
+"""How ``twistd`` finds stickyproxy. Never put an ``__init__.py`` here or above: it would hide Twisted itself."""
+
+from twisted.application.service import ServiceMaker
+
+stickyproxy = ServiceMaker(
+    "stickyproxy",
+    "stickyproxy.tap",
+    "Sticky sessions, WebSockets and TLS termination together: a load balancer and reverse proxy.",
+    "stickyproxy",
+)
