@@ -51,11 +51,22 @@ class IAffinity(Interface):
     remembers = Attribute("bool: False only for the affinity that binds nobody.")
     cookie = Attribute("bytes or None: the name of the cookie that is ours, removed from requests to the backend.")
 
+    def members(ids):
+        """The backends of the cluster have these ids (an iterable of str, none empty) from now on.
+
+        It is called before anything is recalled, and again whenever a backend is added or removed; the order of the
+        ids means nothing, and states and weights are none of its business.
+        """
+
     def recall(arrival):
-        """The id (str) of the backend that ``arrival`` is bound to, or None. It never raises, whatever was sent."""
+        """The id (str) of the backend that ``arrival`` is bound to, or None. It never raises, whatever was sent.
+
+        The backend need not be a member any more; its id is ``model.GONE`` where only that is known.
+        """
 
     def bind(arrival, backend_id):
         """Remember that ``arrival`` is served by ``backend_id`` (str) from now on.
 
-        It returns the value of a Set-Cookie field (bytes) to be added to the answer, or None.
+        It is called for every arrival that reached its backend, also one that was bound to it already: that has to
+        be cheap. It returns the value of a Set-Cookie field (bytes) to be added to the answer, or None.
         """

@@ -16,6 +16,9 @@ CHUNKED = -1
 #: ``body`` of an answer that ends where the backend closes (RFC 9112 section 6.3, rule 8).
 UNTIL_CLOSE = -2
 
+#: What affinity recalls as the id of a backend that is not in the cluster any more. No backend has it.
+GONE = ""
+
 #: A header field: its name in lower case, its name as received, its value without surrounding white space.
 Field = tuple[bytes, bytes, bytes]
 

@@ -1,0 +1,1 @@
+"""Decisions. Floor 2: no Twisted, no clock and no randomness but what arrives as an argument."""

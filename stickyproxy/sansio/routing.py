@@ -1,0 +1,165 @@
+"""Which cluster a request goes to, by its host and path. Floor 2, pure.
+
+A route is a predicate, and the most specific one that holds wins: the host first (exact, then the longest wildcard, then
+routes for any host), and among the routes of one host the longest path. A request that no route of its host matches goes
+on to the less specific hosts, and at last to the default: routes are alternatives, not virtual servers.
+
+Hosts are compared without port, case and a trailing dot. ``*.example.org`` stands for one or more labels, so
+``a.b.example.org`` matches and ``example.org`` does not (as in nginx and Envoy).
+
+A path is a prefix that ends where a segment ends: ``/api`` matches ``/api``, ``/api/x`` and ``/api?x`` but not ``/apix``;
+``/v1/`` matches what is below, but not ``/v1``. (Envoy's ``path_separated_prefix`` does the same; nginx's ``location``,
+HAProxy's ``path_beg`` and Envoy's ``prefix`` compare bytes, so that ``/api`` would take ``/apix``.)
+
+What is compared is the path as a backend may come to read it, as in nginx: ``%XX`` decoded once, ``.`` and ``..`` resolved
+(RFC 3986 section 5.2.4), repeated slashes merged. So ``/public/%2e%2e/admin`` and ``//admin`` go where ``/admin`` goes.
+Only the comparison sees that path: the backend gets the target as it was sent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
+
+
+class RouteLike(Protocol):
+    """``config.specs.Route``, or anything that looks like it."""
+
+    @property
+    def cluster(self) -> str: ...
+
+    @property
+    def host(self) -> str | None: ...
+
+    @property
+    def path(self) -> str: ...
+
+
+class _Matcher(NamedTuple):
+    """The routes that may hold for one host, best first, as one pattern: group n is the n-th cluster."""
+
+    match: Callable[[bytes], re.Match[bytes] | None]
+    clusters: tuple[str, ...]
+
+
+class RouteTable:
+    """The routes of one frontend, compiled. ``default`` is the cluster of what no route matches, or None.
+
+    ``cluster(authority, target)`` is the cluster's name or None. ``authority`` is host and perhaps port, ``target`` the
+    request target in origin-form, or ``*`` (which counts as ``/``). A route that cannot be is a ValueError.
+    """
+
+    cluster: Callable[[bytes, bytes], str | None]
+
+    def __init__(self, routes: Sequence[RouteLike], default: str | None) -> None:
+        self._default = default
+        by_host: dict[bytes, dict[bytes, str]] = {}
+        for route in routes:
+            paths = by_host.setdefault(_host_key(route.host), {})
+            prefix = _prefix(route.path)
+            if prefix in paths:
+                raise ValueError(f"two routes for host {route.host or 'any'} and path {route.path!r}: remove one")
+            paths[prefix] = route.cluster
+        self._by_host = {host: _compile(by_host, host) for host in by_host}
+        self._any = self._by_host.get(b"", _Matcher(re.compile(rb"(?!)").match, ()))
+        self._wildcards = any(host.startswith(b".") for host in by_host)
+        if not routes:
+            self.cluster = lambda authority, target: default
+        elif set(by_host) == {b""}:
+            self.cluster = lambda authority, target: self._by_path(self._any, target)
+        else:
+            self.cluster = self._by_host_and_path
+
+    def _by_host_and_path(self, authority: bytes, target: bytes) -> str | None:
+        host = bare_host(authority)
+        matcher = self._by_host.get(host)
+        if matcher is None:
+            matcher = self._wildcard(host) if self._wildcards else self._any
+        return self._by_path(matcher, target)
+
+    def _wildcard(self, host: bytes) -> _Matcher:
+        if len(host) <= 253:  # the longest that a name can be (RFC 1035 section 2.3.4)
+            dot = host.find(b".", 1)
+            while dot > 0:
+                matcher = self._by_host.get(host[dot:])
+                if matcher is not None:
+                    return matcher
+                dot = host.find(b".", dot + 1)
+        return self._any
+
+    def _by_path(self, matcher: _Matcher, target: bytes) -> str | None:
+        found = matcher.match(routed_path(target))
+        if found is None or found.lastindex is None:
+            return self._default
+        return matcher.clusters[found.lastindex - 1]
+
+
+def bare_host(authority: bytes) -> bytes:
+    """The host of ``authority``: without port and trailing dot, in lower case, an IPv6 literal in its shortest form."""
+    if authority.startswith(b"["):
+        literal, _, _ = authority[1:].partition(b"]")
+        try:
+            return b"[%b]" % ipaddress.IPv6Address(literal.decode("ascii")).compressed.encode()
+        except ValueError:
+            return authority.lower()
+    host, _, _ = authority.partition(b":")
+    if host.endswith(b"."):
+        host = host[:-1]
+    return host.lower()
+
+
+def routed_path(target: bytes) -> bytes:
+    """The path of ``target`` as routes see it: decoded once, without dot segments and repeated slashes."""
+    path, _, _ = target.partition(b"?")
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    if b"/." in path or b"//" in path:
+        path = _resolved(path)
+    return path if path.startswith(b"/") else b"/"
+
+
+def _resolved(path: bytes) -> bytes:
+    kept: list[bytes] = []
+    segments = path.split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    end = b"/" if kept and segments[-1] in (b"", b".", b"..") else b""
+    return b"/" + b"/".join(kept) + end
+
+
+def _host_key(host: str | None) -> bytes:
+    """The key of a route's host: the host, the ending (with its dot) of a wildcard, nothing for any host."""
+    if host is None:
+        return b""
+    name = host[1:] if host.startswith("*.") else host
+    literal = name.removeprefix("[").removesuffix("]")
+    if name is host and ":" in literal:
+        try:
+            return b"[%b]" % ipaddress.IPv6Address(literal).compressed.encode()
+        except ValueError:
+            raise ValueError(f"host {host!r}: routes have no port; write the name alone") from None
+    if not re.fullmatch(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", name) or (name is host and name.startswith(".")):
+        raise ValueError(f"host {host!r}: expected a name (international ones as xn--…), '*.' and a name, or an address")
+    return name.rstrip(".").lower().encode()
+
+
+def _prefix(path: str) -> bytes:
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ValueError(f"path {path!r}: expected a prefix that begins with '/', without query and fragment")
+    return routed_path(path.encode())
+
+
+def _compile(by_host: dict[bytes, dict[bytes, str]], host: bytes) -> _Matcher:
+    """All routes that may hold for ``host``, its own and those of less specific hosts, best first."""
+    less = [other for other in by_host if other.startswith(b".") and other != host and host.endswith(other)]
+    order = [host, *sorted(less, key=len, reverse=True), *([b""] if host and b"" in by_host else [])]
+    routes = [route for each in order for route in sorted(by_host[each].items(), key=lambda item: -len(item[0]))]
+    ends = [b"" if prefix.endswith(b"/") else rb"(?:/|\Z)" for prefix, _ in routes]
+    pattern = b"|".join(b"(" + re.escape(prefix) + b")" + end for (prefix, _), end in zip(routes, ends))
+    return _Matcher(re.compile(pattern, re.DOTALL).match, tuple(cluster for _, cluster in routes))
