@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyproxy.config.specs import Limits
-from stickyproxy.errors import BadAnswer, BadRequest, HTTPError
+from stickyproxy.errors import BadAnswer, BadRequest
 from stickyproxy.model import RequestHead, ResponseHead
 from stickyproxy.sansio.http1 import parse_request_head, parse_response_head
 from stickyproxy.sansio.upgrade import Extension, Offer, check_answer, check_request, is_upgrade
@@ -30,26 +30,19 @@ GOOD = {
 GOOD_ANSWER = {b"Upgrade": [b"websocket"], b"Connection": [b"Upgrade"], b"Sec-WebSocket-Accept": [ACCEPT]}
 
 
-def lines(fields: dict[bytes, list[bytes]]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % (name, value) for name, values in fields.items() for value in values) + b"\r\n"
+def changed(fields: dict[bytes, list[bytes]], changes: dict[str, list[bytes]]) -> bytes:
+    """Field lines, some of them changed; ``sec_websocket_key=[]`` leaves that one out."""
+    named = {name.replace("_", "-").title().replace("Websocket", "WebSocket"): value for name, value in changes.items()}
+    together = fields | {name.encode(): values for name, values in named.items()}
+    return b"".join(b"%b: %b\r\n" % (name, value) for name, values in together.items() for value in values) + b"\r\n"
 
 
-def request(line: bytes = b"GET /chat?room=1 HTTP/1.1", **changed: list[bytes]) -> RequestHead:
-    """A handshake with some fields changed; ``sec_websocket_key=[]`` leaves that one out."""
-    fields = GOOD | {
-        name.replace("_", "-").title().replace("Websocket", "WebSocket").encode(): value
-        for name, value in changed.items()
-    }
-    return parse_request_head(line + b"\r\n" + lines(fields), Limits())
+def request(**changes: list[bytes]) -> RequestHead:
+    return parse_request_head(b"GET /chat?room=1 HTTP/1.1\r\n" + changed(GOOD, changes), Limits())
 
 
-def answer(line: bytes = b"HTTP/1.1 101 Switching Protocols", **changed: list[bytes]) -> ResponseHead:
-    """A backend's answer with some fields changed."""
-    fields = GOOD_ANSWER | {
-        name.replace("_", "-").title().replace("Websocket", "WebSocket").encode(): value
-        for name, value in changed.items()
-    }
-    return parse_response_head(line + b"\r\n" + lines(fields), b"GET")
+def answer(**changes: list[bytes]) -> ResponseHead:
+    return parse_response_head(b"HTTP/1.1 101 Switching Protocols\r\n" + changed(GOOD_ANSWER, changes), b"GET")
 
 
 def offer(protocols: bytes | None = None, extensions: bytes | None = None) -> Offer:
@@ -84,7 +77,7 @@ def test_plain_handshake() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changes",
     [
         {"upgrade": [b"WebSocket"]},
         {"upgrade": [b"h2c, WEBSOCKET"]},
@@ -102,14 +95,14 @@ def test_plain_handshake() -> None:
         {"content_length": [b"0"]},
     ],
 )
-def test_other_ways_to_ask_rightly(changed: dict[str, list[bytes]]) -> None:
+def test_other_ways_to_ask_rightly(changes: dict[str, list[bytes]]) -> None:
     """Lists, case and repetition that the RFC permits are accepted."""
-    head = request(**changed)
+    head = request(**changes)
     assert is_upgrade(head)
     assert check_request(head).key == KEY
 
 
-WRONG = [
+WRONG: list[dict[str, list[bytes]]] = [
     {"upgrade": []},
     {"connection": []},
     {"connection": [b"keep-alive"]},
@@ -146,21 +139,21 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("changed", WRONG)
-def test_wrong_handshake_is_a_bad_request(changed: dict[str, list[bytes]]) -> None:
+@pytest.mark.parametrize("changes", WRONG)
+def test_wrong_handshake_is_a_bad_request(changes: dict[str, list[bytes]]) -> None:
     """Whatever field is missing, twice or wrong: 400, and the reason does not repeat what was sent."""
-    head = request(**changed)
+    head = request(**changes)
     with pytest.raises(BadRequest) as caught:
         check_request(head)
     assert caught.value.status == 400
-    for value in (value for values in changed.values() for value in values if len(value) > 3):
+    for value in (value for values in changes.values() for value in values if len(value) > 3):
         assert value.decode("latin-1") not in caught.value.detail
 
 
-@pytest.mark.parametrize("changed", [change for change in WRONG if "upgrade" in change or "connection" in change])
-def test_clumsy_handshake_is_still_a_handshake(changed: dict[str, list[bytes]]) -> None:
+@pytest.mark.parametrize("changes", [change for change in WRONG if "upgrade" in change or "connection" in change])
+def test_clumsy_handshake_is_still_a_handshake(changes: dict[str, list[bytes]]) -> None:
     """A handshake with only one of Upgrade and Connection is refused, not sent to the backend as a page request."""
-    assert is_upgrade(request(**changed))
+    assert is_upgrade(request(**changes))
 
 
 @pytest.mark.parametrize("version", [b"8", b"7", b"0", b"12", b"14", b"130"])
@@ -179,7 +172,7 @@ def test_other_version(version: bytes) -> None:
 def test_wrong_request_line(line: bytes) -> None:
     """A WebSocket begins with GET and HTTP/1.1."""
     with pytest.raises(BadRequest) as caught:
-        check_request(request(line))
+        check_request(parse_request_head(line + b"\r\n" + changed(GOOD, {}), Limits()))
     assert caught.value.status == 400
 
 
@@ -196,7 +189,7 @@ def test_fragment() -> None:
         request(upgrade=[b"websocketx"], connection=[b"close"]),
         request(upgrade=[], connection=[]),
         request(upgrade=[], connection=[], sec_websocket_key=[]),
-        request(b"GET /chat HTTP/1.0"),
+        request()._replace(minor=0),
     ],
 )
 def test_not_a_handshake(head: RequestHead) -> None:
@@ -205,7 +198,7 @@ def test_not_a_handshake(head: RequestHead) -> None:
 
 
 @given(
-    st.sampled_from(sorted(GOOD) + [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions"]),
+    st.sampled_from([*sorted(GOOD), b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions"]),
     st.lists(st.binary(max_size=40), max_size=3),
 )
 def test_garbage_is_refused_or_right(name: bytes, values: list[bytes]) -> None:
@@ -213,12 +206,12 @@ def test_garbage_is_refused_or_right(name: bytes, values: list[bytes]) -> None:
     fields = GOOD | {name: values}
     named = {key.lower(): value for key, value in fields.items() if value}
     head = RequestHead(b"GET", b"/", 1, [], named, 0, b"", True, b"websocket")
+    refused = None
     try:
-        found = check_request(head)
+        key = check_request(head).key
     except BadRequest as refusal:
-        assert refusal.status in (400, 426)
-    else:
-        assert len(base64.b64decode(found.key, validate=True)) == 16
+        refused = refusal.status
+    assert refused in (400, 426) if refused else len(base64.b64decode(key, validate=True)) == 16
 
 
 # The backend's answer
@@ -232,7 +225,7 @@ def test_right_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changes",
     [
         {"upgrade": []},
         {"upgrade": [b"h2c"]},
@@ -258,10 +251,10 @@ def test_right_answer() -> None:
         {"transfer_encoding": [b"chunked"]},
     ],
 )
-def test_lying_answer(changed: dict[str, list[bytes]]) -> None:
+def test_lying_answer(changes: dict[str, list[bytes]]) -> None:
     """A backend that answers another handshake than the client's is found out: 502."""
     with pytest.raises(BadAnswer) as caught:
-        check_answer(offer(b"chat, superchat", b"x-mine, permessage-deflate"), answer(**changed))
+        check_answer(offer(b"chat, superchat", b"x-mine, permessage-deflate"), answer(**changes))
     assert caught.value.status == 502
 
 
@@ -330,19 +323,19 @@ def test_every_key_has_one_answer(nonce: bytes, other: bytes) -> None:
 
 
 @given(
-    st.sampled_from(sorted(GOOD_ANSWER) + [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions"]),
+    st.sampled_from([*sorted(GOOD_ANSWER), b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions"]),
     st.lists(st.binary(max_size=40), max_size=3),
 )
 def test_garbage_from_the_backend(name: bytes, values: list[bytes]) -> None:
     """Any bytes in any field of the answer either fit, or are a 502 and nothing else."""
     named = {key.lower(): value for key, value in (GOOD_ANSWER | {name: values}).items() if value}
     head = ResponseHead(101, b"", 1, [], named, 0, True)
+    refused = None
     try:
         check_answer(offer(b"chat", b"permessage-deflate"), head)
-    except HTTPError as refusal:
-        assert type(refusal) is BadAnswer
-    else:
-        assert named[b"sec-websocket-accept"] == [ACCEPT]
+    except BadAnswer as refusal:
+        refused = refusal.status
+    assert refused == 502 or named[b"sec-websocket-accept"] == [ACCEPT]
 
 
 # What it costs
