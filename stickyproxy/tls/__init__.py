@@ -1,0 +1,31 @@
+"""TLS for any Twisted program: certificates by SNI, contexts, the client side. Floor 2: knows nothing of proxying."""
+
+from stickyproxy.tls.certificates import (
+    Certificate,
+    CertificateStore,
+    TLSConfigurationError,
+    load_authorities,
+    load_certificate,
+)
+from stickyproxy.tls.client import (
+    ClientConnectionCreator,
+    PeerCertificateError,
+    client_creator,
+    wrap_client_endpoint,
+)
+from stickyproxy.tls.contexts import ServerConnectionCreator, server_connection_creator, tls_factory
+
+__all__ = [
+    "Certificate",
+    "CertificateStore",
+    "ClientConnectionCreator",
+    "PeerCertificateError",
+    "ServerConnectionCreator",
+    "TLSConfigurationError",
+    "client_creator",
+    "load_authorities",
+    "load_certificate",
+    "server_connection_creator",
+    "tls_factory",
+    "wrap_client_endpoint",
+]
