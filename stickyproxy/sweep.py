@@ -46,7 +46,13 @@ class Sweep:
 
     def after(self, seconds: float) -> float:
         """The deadline that lies ``seconds`` ahead."""
+        if self._call is None:  # nothing was watched, so ``now`` is as old as the last sweep
+            self.now = self._clock.seconds()
         return self.now + self.period + seconds
+
+    def seconds(self) -> float:
+        """The time right now, by the same clock."""
+        return self._clock.seconds()
 
     def watch(self, expiring: Expiring) -> None:
         """Look at ``expiring.deadline`` from now on."""

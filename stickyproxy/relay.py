@@ -1,0 +1,248 @@
+"""Two connections joined: bytes, back-pressure, half-close and loss go from each to the other. Floor 3.
+
+A ``Relay`` owns neither protocol: whoever receives the bytes of a connection calls ``client_data`` or ``backend_data``,
+and passes on the other three events of a connection likewise (the end of the stream, the loss). Each transport is
+registered as consumer of the other's bytes, so each is read only as fast as the other takes them.
+
+An orderly end (``ConnectionDone``) lets the other side have all that is under way and closes it then; any other loss
+aborts the other side at once, so that a truncated stream never looks like a complete one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stickyproxy.model import Side
+from stickyproxy.sweep import NEVER, Sweep
+
+#: Seconds that a transport has to flush after an idle timeout before it is aborted.
+GRACE = 5.0
+
+
+class EndReason(enum.Enum):
+    """Why a relay ended; the value is the word in the access log."""
+
+    CLOSED = "closed"  # both said all that they had to say
+    LOST = "lost"  # one side vanished (reset, truncated TLS, network gone)
+    IDLE = "idle"  # silence in both directions for too long
+    STOPPED = "stopped"  # ``abort`` was called: the service stops, or an operator wants it
+
+
+class RelayEnd(NamedTuple):
+    """What became of a relay. ``first`` is who ended it first: None when neither did, but we."""
+
+    to_backend: int  #: bytes
+    to_client: int  #: bytes
+    seconds: float
+    first: Side | None
+    reason: EndReason
+
+
+class Duplex(Protocol):
+    """What a relay asks of a transport: ``ITransport`` with producer and consumer, as every stream transport is."""
+
+    def write(self, data: bytes, /) -> Any: ...
+    def loseConnection(self) -> Any: ...
+    def abortConnection(self) -> Any: ...
+    def registerProducer(self, producer: Any, streaming: bool) -> Any: ...
+    def unregisterProducer(self) -> Any: ...
+    def pauseProducing(self) -> Any: ...
+    def resumeProducing(self) -> Any: ...
+
+
+def half_close(transport: Any) -> None:
+    """Tell the peer that no more bytes will come, after what was written, and go on receiving.
+
+    On TLS that is a close_notify alert. Twisted's TLS has no ``loseWriteConnection`` of its own: ``__getattr__`` would
+    find that of the TCP connection below, and end the stream without the alert. Its ``loseConnection`` sends the alert
+    and goes on delivering until the peer has sent its own, which is a half-close by another name.
+    """
+    below = ISSLTransport.providedBy(transport) and (
+        getattr(transport, "TLS", False) or not hasattr(type(transport), "loseWriteConnection")
+    )
+    (transport.loseConnection if below else transport.loseWriteConnection)()
+
+
+@implementer(IPushProducer)
+class _Source:
+    """One transport as the producer of what is written to the other.
+
+    Not the transport itself: ``stopProducing`` would close it in its own way before the relay is told why.
+    """
+
+    __slots__ = ("_transport", "paused")
+
+    def __init__(self, transport: Duplex) -> None:
+        self.paused = False
+        self._transport = transport
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The consumer is gone; its protocol tells the relay in a moment."""
+
+
+class _Half:
+    """One of the two connections: its transport, and how far its life has come."""
+
+    __slots__ = ("ended", "fed", "lost", "side", "source", "transport")
+
+    def __init__(self, side: Side, transport: Duplex) -> None:
+        self.side = side
+        self.transport = transport
+        self.source = _Source(transport)
+        self.fed = False  # a producer is registered on the transport
+        self.ended = False  # nothing more will be received from it
+        self.lost = False  # the transport is gone
+
+    def unfeed(self) -> None:
+        if self.fed:
+            self.fed = False
+            self.transport.unregisterProducer()
+
+
+class Relay:
+    """Join two connected transports until both are gone, then call ``ended`` once with a ``RelayEnd``.
+
+    ``idle`` is seconds of silence in both directions. Nothing happens before ``start``; an end of stream that came
+    before is told after it. Calls after the end are ignored. The relay is done with a connection only when it was told
+    ``…_lost``, so pass on every ``connectionLost``.
+    """
+
+    def __init__(
+        self,
+        client: Duplex,
+        backend: Duplex,
+        *,
+        idle: float,
+        sweep: Sweep,
+        ended: Callable[[RelayEnd], object],
+    ) -> None:
+        self.to_backend = 0
+        self.to_client = 0
+        self.deadline = NEVER
+        self._write_backend: Callable[[bytes], object] = backend.write
+        self._write_client: Callable[[bytes], object] = client.write
+        self._client = _Half(Side.CLIENT, client)
+        self._backend = _Half(Side.BACKEND, backend)
+        self._idle = idle
+        self._allowance = sweep.period + idle
+        self._sweep = sweep
+        self._ended = ended
+        self._began = sweep.seconds()
+        self._first: Side | None = None
+        self._reason: EndReason | None = None
+
+    def start(self, from_client: bytes = b"", from_backend: bytes = b"") -> None:
+        """Pass on what had been read before, and let both transports read, as far as the other takes it."""
+        if self._reason:
+            return
+        self._sweep.watch(self)
+        self.deadline = self._sweep.after(self._idle)
+        for half, other in ((self._client, self._backend), (self._backend, self._client)):
+            other.fed = True
+            other.transport.registerProducer(half.source, True)
+        if from_client:
+            self.client_data(from_client)
+        if from_backend:
+            self.backend_data(from_backend)
+        for half in (self._client, self._backend):
+            if not (half.ended or half.source.paused or self._reason):
+                half.transport.resumeProducing()
+
+    def client_data(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self.to_backend += len(data)
+        self.deadline = self._sweep.now + self._allowance
+        self._write_backend(data)
+
+    def backend_data(self, data: bytes) -> None:
+        """Bytes from the backend."""
+        self.to_client += len(data)
+        self.deadline = self._sweep.now + self._allowance
+        self._write_client(data)
+
+    def client_half_closed(self) -> None:
+        """The client will send no more (``readConnectionLost``)."""
+        self._end_of_stream(self._client, self._backend)
+
+    def backend_half_closed(self) -> None:
+        """The backend will send no more (``readConnectionLost``)."""
+        self._end_of_stream(self._backend, self._client)
+
+    def client_lost(self, reason: Failure) -> None:
+        """The client's connection is gone (``connectionLost``)."""
+        self._gone(self._client, self._backend, reason)
+
+    def backend_lost(self, reason: Failure) -> None:
+        """The backend's connection is gone (``connectionLost``)."""
+        self._gone(self._backend, self._client, reason)
+
+    def abort(self) -> None:
+        """Drop both connections now."""
+        self._close(EndReason.STOPPED, abort=True)
+
+    def expired(self) -> None:
+        """The sweep's word: an idle relay closes; one that cannot even close in ``GRACE`` seconds is dropped."""
+        self._close(EndReason.IDLE, abort=self._reason is not None)
+        self.deadline = self._sweep.after(GRACE)
+
+    def _end_of_stream(self, half: _Half, other: _Half) -> None:
+        if half.ended or self._reason:
+            return
+        half.ended = True
+        self._first = self._first or half.side
+        if other.ended:
+            self._close(EndReason.CLOSED)
+        else:
+            self.deadline = self._sweep.after(self._idle)
+            other.unfeed()
+            half_close(other.transport)
+
+    def _gone(self, half: _Half, other: _Half, reason: Failure) -> None:
+        if half.lost:
+            return
+        half.lost = half.ended = True
+        orderly = isinstance(reason.value, ConnectionDone)
+        if self._reason is None:
+            self._first = self._first or half.side
+            self._close(EndReason.CLOSED if orderly else EndReason.LOST, abort=not orderly)
+        if other.lost:
+            self._sweep.forget(self)
+            ended, self._ended = self._ended, _nothing
+            ended(
+                RelayEnd(
+                    self.to_backend,
+                    self.to_client,
+                    self._sweep.seconds() - self._began,
+                    self._first,
+                    self._reason or EndReason.CLOSED,
+                )
+            )
+
+    def _close(self, reason: EndReason, *, abort: bool = False) -> None:
+        """Close what is still open: after the bytes under way, or at once. The first reason stands."""
+        self._reason = self._reason or reason
+        self._write_backend = self._write_client = _nothing
+        self.deadline = self._sweep.after(self._idle)
+        for half in (self._client, self._backend):
+            if not half.lost:
+                half.unfeed()
+                (half.transport.abortConnection if abort else half.transport.loseConnection)()
+
+
+def _nothing(_: object) -> None:
+    """Where bytes go when there is nobody left to read them."""
