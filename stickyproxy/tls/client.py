@@ -79,8 +79,8 @@ class ClientConnectionCreator:
         return connection
 
     def _keep_session(self, connection: SSL.Connection, where: int, result: int) -> None:
-        # OpenSSL says "done" after the handshake, and in TLS 1.3 after each ticket that the server sends later
-        if where & SSL.SSL_CB_HANDSHAKE_DONE:
+        # The state machine comes to rest after the handshake, and in TLS 1.3 after each ticket that the server sends
+        if where == SSL.SSL_CB_CONNECT_EXIT and result == 1:
             self._session = connection.get_session()
 
     def _verify(self, connection: SSL.Connection, certificate: X509, fault: int, depth: int, fine: int) -> bool:
@@ -139,6 +139,8 @@ def _identify(server_name: str) -> tuple[DNS_ID | IPAddress_ID, bytes | None]:
     try:
         # Names of one's own network may have what IDNA forbids, such as underscores
         ascii_name = name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
+        if not all(0 < len(label) < 64 for label in ascii_name.split(".")):
+            raise ValueError("each label of a name has 1 to 63 characters")
         return DNS_ID(ascii_name), ascii_name.encode("ascii")
     except (idna.IDNAError, ValueError) as error:
         raise TLSConfigurationError(

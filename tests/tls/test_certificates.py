@@ -247,7 +247,9 @@ def test_nothing_given() -> None:
         CertificateStore.load([])
 
 
-@pytest.mark.parametrize(("shift", "says"), [(0, []), (400, ["{path}: expired at"]), (-400, ["{path}: not valid until"])])
+@pytest.mark.parametrize(
+    ("shift", "says"), [(0, []), (400, ["{path}: expired at"]), (-400, ["{path}: not valid until"])]
+)
 def test_dates_are_warned_of(pem: Pem, shift: int, says: list[str]) -> None:
     """A certificate that is expired, or not valid yet, serves all the same, with a warning in the log."""
     now = datetime.now(UTC)
