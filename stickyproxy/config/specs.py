@@ -1,56 +1,184 @@
 """The configuration as frozen values: what the TOML file means. Floor 2.
 
-Durations are seconds (float), sizes are bytes (int), None is "unlimited". ``load`` makes these; nothing else reads TOML.
+Durations are seconds (float), sizes are bytes (int), None is "unlimited" or absent. ``load`` makes these; nothing else
+reads TOML. The annotations are what values are checked against, and ``told`` is what the reference says of a key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 
-from stickyproxy.model import Backend
+from stickyproxy.config.units import (
+    AccessLog,
+    AnyPath,
+    BackendEndpoint,
+    ClusterName,
+    Count,
+    CountOrZero,
+    Duration,
+    ExistingPath,
+    HostPattern,
+    ListenEndpoint,
+    Network,
+    PathPrefix,
+    Secret,
+    Size,
+    Weight,
+)
+from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.model import Backend, BackendState
+
+
+def told(text: str, elsewhere: str = "") -> dict[str, str]:
+    """Metadata of a key: what it means, and what other proxies call it."""
+    return {"text": text, "elsewhere": elsewhere}
+
+
+@attrs.frozen
+class ByName:
+    """Marks a tuple that is a table in TOML: the key of each entry becomes the entry's attribute ``attribute``."""
+
+    attribute: str
+
+
+@attrs.frozen
+class Makes:
+    """Marks the name of an extension, with its options beside it; ``interface`` is what the extension makes."""
+
+    interface: Any
 
 
 @attrs.frozen
 class Route:
-    """Predicate → cluster. ``host``: exact, ``*.example.org``, or None for any; ``path`` is a prefix."""
+    """Which requests go to a cluster other than the frontend's own.
 
-    cluster: str
-    host: str | None = None
-    path: str = "/"
+    An exact host wins over a wildcard, that over any host; then the longest path. The port in Host is ignored, and so
+    is upper or lower case in the host.
+    """
+
+    cluster: ClusterName = attrs.field(
+        metadata=told("Where the requests go.", "HAProxy `use_backend`, nginx `proxy_pass`, Envoy `route.cluster`")
+    )
+    host: HostPattern | None = attrs.field(
+        default=None,
+        metadata=told(
+            "The host asked for: exact, or `*.example.org` for all below it. Absent: any.",
+            "HAProxy `hdr(host)`, nginx `server_name`, Envoy `domains`",
+        ),
+    )
+    path: PathPrefix = attrs.field(
+        default="/",
+        metadata=told("What the path must begin with.", "HAProxy `path_beg`, nginx `location`, Envoy `prefix`"),
+    )
 
 
 @attrs.frozen
 class FrontendTimeouts:
-    """Seconds."""
+    """How long a client may take."""
 
-    head: float = 10.0
-    body: float = 30.0
-    keep_alive: float = 75.0
-    tunnel: float = 600.0
+    head: Duration = attrs.field(
+        default=10.0,
+        metadata=told(
+            "For the whole request head, from its first byte (or from the accept, for the first). HTTP only.",
+            "HAProxy `timeout http-request`, nginx `client_header_timeout`, Envoy `request_headers_timeout`",
+        ),
+    )
+    body: Duration = attrs.field(
+        default=30.0,
+        metadata=told(
+            "Silence of the client within a request body. HTTP only.",
+            "HAProxy `timeout client`, nginx `client_body_timeout`, Envoy `stream_idle_timeout`",
+        ),
+    )
+    send: Duration = attrs.field(
+        default=60.0,
+        metadata=told(
+            "A client that takes nothing of its answer. HTTP only.",
+            "HAProxy `timeout client`, nginx `send_timeout`, Envoy `stream_idle_timeout`",
+        ),
+    )
+    keep_alive: Duration = attrs.field(
+        default=75.0,
+        metadata=told(
+            "Between two requests on a connection. HTTP only.",
+            "HAProxy `timeout http-keep-alive`, nginx `keepalive_timeout`, Envoy `idle_timeout`",
+        ),
+    )
+    tunnel: Duration = attrs.field(
+        default=600.0,
+        metadata=told(
+            "Silence in both directions of a WebSocket or a TCP relay.",
+            "HAProxy `timeout tunnel`, nginx `proxy_timeout` (stream), Envoy `idle_timeout` (TCP proxy)",
+        ),
+    )
 
 
 @attrs.frozen
 class Limits:
-    """Bytes, but ``fields`` counts. ``body`` None is unlimited."""
+    """How large a request may be. HTTP only."""
 
-    target: int = 8 * 1024
-    head: int = 64 * 1024
-    fields: int = 100
-    body: int | None = None
+    target: Size = attrs.field(
+        default=8 * 1024,
+        metadata=told("The request line; a longer one is answered 414.", "nginx `large_client_header_buffers`"),
+    )
+    head: Size = attrs.field(
+        default=64 * 1024,
+        metadata=told(
+            "All fields together; more is answered 431.",
+            "HAProxy `tune.bufsize`, nginx `large_client_header_buffers`, Envoy `max_request_headers_kb`",
+        ),
+    )
+    fields: Count = attrs.field(
+        default=100,
+        metadata=told(
+            "How many fields; more are answered 431.",
+            "HAProxy `tune.http.maxhdr`, nginx `max_headers`, Envoy `max_headers_count`",
+        ),
+    )
+    body: Size | None = attrs.field(
+        default=None,
+        metadata=told(
+            "A request's content; more is answered 413.", "nginx `client_max_body_size`, Envoy `max_request_bytes`"
+        ),
+    )
 
 
 @attrs.frozen
 class FrontendTLS:
-    """TLS termination. Paths are absolute; each of ``certificates`` is a PEM file (chain and key) or a directory."""
+    """TLS termination. Without this table the frontend speaks plain."""
 
-    certificates: tuple[Path, ...]
-    minimum_version: Literal["1.2", "1.3"] = "1.2"
-    client_ca: Path | None = None
-    client_certificates: Literal["required", "optional"] = "required"
+    certificates: tuple[ExistingPath, ...] = attrs.field(
+        metadata=told(
+            "PEM files (the chain and its key in each) or directories of them, chosen by the name that the client "
+            "asks for (SNI); the first is the default.",
+            "HAProxy `crt`, nginx `ssl_certificate`, Envoy `tls_certificates`",
+        )
+    )
+    minimum_version: Literal["1.2", "1.3"] = attrs.field(
+        default="1.2",
+        metadata=told(
+            "The oldest TLS that is spoken.",
+            "HAProxy `ssl-min-ver`, nginx `ssl_protocols`, Envoy `tls_minimum_protocol_version`",
+        ),
+    )
+    client_ca: ExistingPath | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Authorities (a PEM file) that sign the certificates of clients. Absent: clients are not asked for one.",
+            "HAProxy `ca-file`, nginx `ssl_client_certificate`, Envoy `trusted_ca`",
+        ),
+    )
+    client_certificates: Literal["required", "optional"] = attrs.field(
+        default="required",
+        metadata=told(
+            "Whether a client without a certificate is turned away. Needs `client_ca`.",
+            "HAProxy `verify`, nginx `ssl_verify_client`, Envoy `require_client_certificate`",
+        ),
+    )
 
 
 @attrs.frozen
@@ -58,34 +186,111 @@ class Frontend:
     """A listening endpoint and its treatment. ``access_log``: None (off), "-" (standard output) or a path."""
 
     name: str
-    listen: tuple[str, ...]
-    cluster: str | None
-    protocol: Literal["http", "tcp"] = "http"
-    routes: tuple[Route, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-    accept_proxy_protocol: tuple[str, ...] = ()
+    listen: tuple[ListenEndpoint, ...] = attrs.field(
+        metadata=told(
+            "Where clients connect: [endpoint strings]"
+            "(https://docs.twisted.org/en/stable/core/howto/endpoints.html#servers) of Twisted.",
+            "HAProxy `bind`, nginx `listen`, Envoy `address`",
+        )
+    )
+    cluster: ClusterName | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Where goes what no route matches. Absent: such a request is answered 404. Required where there are no "
+            "`routes`.",
+            "HAProxy `default_backend`, nginx `proxy_pass`, Envoy `route.cluster`",
+        ),
+    )
+    protocol: Literal["http", "tcp"] = attrs.field(
+        default="http",
+        metadata=told(
+            "HTTP with WebSockets, or the bytes of any other protocol.", "HAProxy `mode`, nginx `http {}`/`stream {}`"
+        ),
+    )
+    routes: tuple[Route, ...] = attrs.field(
+        default=(), metadata=told("Requests that go elsewhere; see below. HTTP only.", "HAProxy `use_backend`")
+    )
+    trusted_proxies: tuple[Network, ...] = attrs.field(
+        default=(),
+        metadata=told(
+            "Peers whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` fields are believed. From everyone else these "
+            "are removed. HTTP only.",
+            "nginx `set_real_ip_from`, Envoy `xff_num_trusted_hops`",
+        ),
+    )
+    accept_proxy_protocol: tuple[Network, ...] = attrs.field(
+        default=(),
+        metadata=told(
+            "From these peers a PROXY header (v1 or v2) is required, and the address that it names is then the peer, "
+            "for `trusted_proxies` too. Anyone else is a direct client, and a PROXY header from him a bad request.",
+            "HAProxy `tcp-request connection expect-proxy`, nginx `listen … proxy_protocol`, Envoy `proxy_protocol`",
+        ),
+    )
     timeouts: FrontendTimeouts = FrontendTimeouts()
     limits: Limits = Limits()
     tls: FrontendTLS | None = None
-    access_log: str | None = "-"
+    access_log: AccessLog = attrs.field(
+        default="-",
+        metadata=told(
+            "A line for each request and each upgrade: `true` for standard output, `false`, or a path. Absent: as the "
+            "top-level `access_log` says.",
+            "HAProxy `log`, nginx `access_log`, Envoy `access_log`",
+        ),
+    )
 
 
 @attrs.frozen
 class ClusterTimeouts:
-    """Seconds."""
+    """How long a backend may take."""
 
-    connect: float = 5.0
-    answer: float = 60.0
+    connect: Duration = attrs.field(
+        default=5.0,
+        metadata=told(
+            "To accept a connection; then another backend is tried.",
+            "HAProxy `timeout connect`, nginx `proxy_connect_timeout`, Envoy `connect_timeout`",
+        ),
+    )
+    answer: Duration = attrs.field(
+        default=60.0,
+        metadata=told(
+            "Silence before and within an answer. HTTP only.",
+            "HAProxy `timeout server`, nginx `proxy_read_timeout`, Envoy `timeout`",
+        ),
+    )
 
 
 @attrs.frozen
 class BackendTLS:
-    """TLS to the backends of a cluster. ``ca`` None: the system's. ``server_name`` None: the endpoint's host."""
+    """TLS to the backends of a cluster. ``tls = true`` is this table with every default."""
 
-    ca: Path | None = None
-    server_name: str | None = None
-    certificate: Path | None = None
-    verify: bool = True
+    ca: ExistingPath | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Authorities (a PEM file) that sign the backends' certificates. Absent: those that the system trusts.",
+            "HAProxy `ca-file`, nginx `proxy_ssl_trusted_certificate`, Envoy `trusted_ca`",
+        ),
+    )
+    server_name: HostPattern | None = attrs.field(
+        default=None,
+        metadata=told(
+            "The name that a backend must prove, and that it is asked for. Absent: the host of its endpoint.",
+            "HAProxy `sni`/`verifyhost`, nginx `proxy_ssl_name`, Envoy `sni`",
+        ),
+    )
+    certificate: ExistingPath | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Our own certificate and key (a PEM file), for backends that ask.",
+            "HAProxy `crt`, nginx `proxy_ssl_certificate`, Envoy `tls_certificates`",
+        ),
+    )
+    verify: bool = attrs.field(
+        default=True,
+        metadata=told(
+            "Whether a backend must prove its name. `false` lets anyone between read and change everything.",
+            "HAProxy `verify`, nginx `proxy_ssl_verify`",
+        ),
+    )
 
 
 @attrs.frozen
@@ -98,26 +303,96 @@ class Named:
 
 @attrs.frozen
 class Pool:
-    """Idle backend connections kept by each process: how many for one backend, and for how long (seconds)."""
+    """Idle connections to backends, kept by each process. HTTP only."""
 
-    size: int = 64
-    idle: float = 60.0
+    size: CountOrZero = attrs.field(
+        default=64,
+        metadata=told(
+            "How many for each backend; 0 keeps none.",
+            "HAProxy `pool-max-conn`, nginx `keepalive`, Envoy `max_requests_per_connection`",
+        ),
+    )
+    idle: Duration = attrs.field(
+        default=60.0,
+        metadata=told("For how long.", "HAProxy `pool-purge-delay`, nginx `keepalive_timeout`, Envoy `idle_timeout`"),
+    )
+
+
+@attrs.frozen
+class BackendTable:
+    """One place that a cluster forwards to. Affinity knows a backend by its key: address and order may change freely.
+
+    An entry that is only an endpoint may be written as a string: ``a = "tcp:127.0.0.1:9001"``.
+    """
+
+    id: str
+    endpoint: BackendEndpoint = attrs.field(
+        metadata=told(
+            "Where it listens: an [endpoint string]"
+            "(https://docs.twisted.org/en/stable/core/howto/endpoints.html#clients) of Twisted.",
+            "HAProxy `server`, nginx `server` in `upstream {}`, Envoy `endpoint`",
+        )
+    )
+    weight: Weight = attrs.field(
+        default=1,
+        metadata=told("Its share of new clients.", "HAProxy `weight`, nginx `weight`, Envoy `load_balancing_weight`"),
+    )
+    state: BackendState = attrs.field(
+        default=BackendState.UP,
+        metadata=told(
+            "`up`; `drain` keeps the bound clients and takes no new ones; `maintenance` takes none.",
+            "HAProxy `set server … state`, nginx `drain`/`down`, Envoy `health_status`",
+        ),
+    )
 
 
 @attrs.frozen
 class Cluster:
-    """Interchangeable backends with one balancer and affinity. ``keys`` signs cookies: newest first."""
+    """Interchangeable backends with one balancer and one affinity. ``keys`` signs what clients carry: newest first."""
 
     name: str
-    backends: tuple[Backend, ...]
-    balance: Named = Named("round-robin")
-    affinity: Named = Named("none")
+    backends: Annotated[tuple[Backend, ...], ByName("id")] = attrs.field(
+        metadata=told("The backends by their names; see below.", "HAProxy `server`, nginx `server`, Envoy `endpoints`")
+    )
+    balance: Annotated[Named, Makes(IBalancer)] = attrs.field(
+        default=Named("round-robin"),
+        metadata=told(
+            "How a backend is picked for a client that is bound to none; see Balancers.",
+            "HAProxy `balance`, nginx `least_conn`, Envoy `lb_policy`",
+        ),
+    )
+    affinity: Annotated[Named, Makes(IAffinity)] = attrs.field(
+        default=Named("none"),
+        metadata=told(
+            "How a client stays with its backend; see Affinities.",
+            "HAProxy `cookie`/`stick-table`, nginx `sticky`, Envoy `stateful_session`",
+        ),
+    )
     timeouts: ClusterTimeouts = ClusterTimeouts()
     pool: Pool = Pool()
-    send_proxy_protocol: Literal[1, 2] | None = None
+    send_proxy_protocol: Literal[1, 2] | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Begin each connection to a backend with a PROXY header of this version. Absent: none.",
+            "HAProxy `send-proxy`/`send-proxy-v2`, nginx `proxy_protocol` (stream), Envoy `proxy_protocol`",
+        ),
+    )
     tls: BackendTLS | None = None
-    keys: tuple[bytes, ...] = ()
-    key_file: Path | None = None
+    keys: tuple[Secret, ...] = attrs.field(
+        default=(),
+        metadata=told(
+            "What sessions are signed with: the first signs, all verify. Proxies that share clients share these. "
+            "Absent: `key_file`.",
+            "HAProxy `dynamic-cookie-key`",
+        ),
+    )
+    key_file: AnyPath | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Where the keys are kept instead; made with a new key where it does not exist. Absent: `stickyproxy.key` "
+            "beside the configuration file."
+        ),
+    )
 
 
 @attrs.frozen
@@ -127,3 +402,19 @@ class Configuration:
     frontends: tuple[Frontend, ...]
     clusters: tuple[Cluster, ...]
     path: Path | None = None
+
+
+@attrs.frozen
+class Document:
+    """The file as it is written: what stands at its top."""
+
+    frontend: Annotated[tuple[Frontend, ...], ByName("name")] = attrs.field(
+        metadata=told("The frontends by their names.")
+    )
+    cluster: Annotated[tuple[Cluster, ...], ByName("name")] = attrs.field(metadata=told("The clusters by their names."))
+    access_log: AccessLog = attrs.field(
+        default="-",
+        metadata=told(
+            "The access log of every frontend that says nothing else: `true` for standard output, `false`, or a path."
+        ),
+    )

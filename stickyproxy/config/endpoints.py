@@ -1,0 +1,85 @@
+"""Are these Twisted endpoint strings? Floor 2.
+
+Twisted's own parsers judge the kinds that only compute; of the others (``systemd:`` looks at the environment, a
+plug-in's may do anything) only the prefix is judged here, and the rest where they are used. No reactor is needed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import (
+    IReactorPluggableNameResolver,
+    IStreamClientEndpointStringParserWithReactor,
+    IStreamServerEndpointStringParser,
+)
+from twisted.plugin import getPlugins
+from zope.interface import implementer
+
+from stickyproxy.config.mistakes import instead
+
+#: Where the port stands in what follows the prefix, for the kinds that have one.
+_SERVER_PORT = {"tcp": 0, "tcp6": 0, "ssl": 0}
+_CLIENT_PORT = {"tcp": 1, "ssl": 1, "tls": 1}
+
+
+@implementer(IReactorPluggableNameResolver)
+class _Nowhere:
+    """Stands where a parser wants the reactor that its endpoint will use; these endpoints are never used."""
+
+    nameResolver = None  # noqa: N815 - the interface's name
+
+    def installNameResolver(self, resolver: object) -> None:  # noqa: N802 - likewise
+        raise NotImplementedError
+
+
+def check_listen(text: str) -> None:
+    """Raise ``ValueError`` unless ``text`` is an endpoint string to listen on (``serverFromString``)."""
+    kind = _prefix(text, "tcp:8080", {p.prefix for p in getPlugins(IStreamServerEndpointStringParser)})
+    _check_port(text, _SERVER_PORT.get(kind), lowest=0)
+    if kind in ("tcp", "tcp6", "ssl", "unix"):
+        _parse(serverFromString, text)
+
+
+def check_backend(text: str) -> None:
+    """Raise ``ValueError`` unless ``text`` is an endpoint string to connect to (``clientFromString``)."""
+    plugged = {p.prefix for p in getPlugins(IStreamClientEndpointStringParserWithReactor)}
+    kind = _prefix(text, "tcp:127.0.0.1:9001", plugged)
+    _check_port(text, _CLIENT_PORT.get(kind), lowest=1)
+    if kind in ("tcp", "ssl", "tls", "unix"):
+        _parse(clientFromString, text)
+
+
+def _arguments(text: str) -> list[str]:
+    return re.split(r"(?<!\\):", text)
+
+
+def _prefix(text: str, example: str, plugged: set[str]) -> str:
+    kind, _, rest = text.partition(":")
+    known = {"tcp", "ssl", "unix"} | plugged
+    if not rest:
+        raise ValueError(f'expected an endpoint string such as "{example}", found "{text}"')
+    if kind not in known:
+        raise ValueError(f'"{text}": unknown kind of endpoint "{kind}"; {instead(kind, known)}')
+    return kind
+
+
+def _check_port(text: str, position: int | None, lowest: int) -> None:
+    """Twisted takes any integer; a port that cannot be would fail only when it is used."""
+    if position is None:
+        return
+    _, *arguments = _arguments(text)
+    ports = [a.removeprefix("port=") for a in arguments if a.startswith("port=")] or arguments[position : position + 1]
+    if not ports:
+        raise ValueError(f'"{text}": the port is missing')
+    if not re.fullmatch("[0-9]{1,5}", ports[0]) or not lowest <= int(ports[0]) <= 65535:
+        raise ValueError(f'"{text}": expected a port from {lowest} to 65535, found "{ports[0]}"')
+
+
+def _parse(parse, text: str) -> None:  # type: ignore[no-untyped-def]  # Twisted's are untyped
+    try:
+        parse(_Nowhere(), text)
+    except Exception as error:  # some raise TypeError for a wrong keyword, OpenSSL's for a file
+        reason = re.sub(r"^\w+\(\) ", "", str(error)) or type(error).__name__
+        raise ValueError(f'"{text}": {reason}') from error

@@ -1,0 +1,119 @@
+"""What must hold between the keys of a configuration. Floor 2.
+
+The rules look at the tables as they were read, so that they speak even where a single value is wrong; what has the
+wrong shape is skipped here, since its own mistake is told already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stickyproxy.config.mistakes import Keys, dotted
+from stickyproxy.config.structure import Extensions, signs
+from stickyproxy.interfaces import IAffinity
+
+Found = tuple[Keys, str]
+
+#: Affinities that need HTTP, since the client has to carry something.
+HTTP_AFFINITIES = frozenset({"cookie"})
+HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
+    ("routes",),
+    ("trusted_proxies",),
+    ("limits",),
+    ("timeouts", "head"),
+    ("timeouts", "body"),
+    ("timeouts", "keep_alive"),
+)
+HTTP_CLUSTER_KEYS: tuple[Keys, ...] = (("pool",), ("timeouts", "answer"))
+
+
+def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:
+    """Every rule that ``document`` breaks: the keys of the place, and what to do instead."""
+    frontends, clusters = _tables(document, "frontend"), _tables(document, "cluster")
+    for name, frontend in frontends.items():
+        for keys, message in _frontend(frontend):
+            yield ("frontend", name, *keys), message
+    for name, cluster in clusters.items():
+        users = {key: f for key, f in frontends.items() if name in _used(f)}
+        for keys, message in _cluster(cluster, users, extensions):
+            yield ("cluster", name, *keys), message
+
+
+def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
+    tcp = frontend.get("protocol") == "tcp"
+    if tcp:
+        for keys in HTTP_FRONTEND_KEYS:
+            if _has(frontend, keys):
+                yield keys, 'only for protocol = "http"'
+    if "cluster" not in frontend and (tcp or not frontend.get("routes")):
+        yield ("cluster",), "required: the name of a cluster" + ("" if tcp else ", or routes")
+    if "client_certificates" in _table(frontend, "tls") and "client_ca" not in _table(frontend, "tls"):
+        yield ("tls", "client_certificates"), "needs client_ca: the authorities that the certificates are verified with"
+    seen: dict[tuple[Any, Any], int] = {}
+    for position, route in enumerate(_routes(frontend)):
+        predicate = (str(route.get("host")).lower(), str(route.get("path", "/")))
+        first = seen.setdefault(predicate, position)
+        if first != position:
+            yield ("routes", position), f"routes[{first}] has the same host and path, so that this one is never used"
+
+
+def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:
+    tcp = [name for name, frontend in users.items() if frontend.get("protocol") == "tcp"]
+    affinity = cluster.get("affinity", "none")
+    affinity = affinity.get("by") if isinstance(affinity, dict) else affinity
+    if tcp and affinity in HTTP_AFFINITIES:
+        where = dotted(("frontend", tcp[0]))
+        yield ("affinity", "by"), f'"{affinity}" needs HTTP, but {where} is TCP: use "source", or another cluster there'
+    if tcp and len(tcp) == len(users):
+        for keys in HTTP_CLUSTER_KEYS:
+            if _has(cluster, keys):
+                yield keys, 'only for HTTP, but every frontend of this cluster has protocol = "tcp"'
+    extension = extensions.of(IAffinity).get(affinity) if isinstance(affinity, str) else None
+    if extension is not None and not signs(extension):
+        for key in {"keys", "key_file"} & cluster.keys():
+            yield (key,), f'affinity "{affinity}" signs nothing: leave this out'
+    if "keys" in cluster and "key_file" in cluster:
+        yield ("key_file",), "stands beside keys: keep one of them"
+    yield from _backend_tls(cluster)
+
+
+def _backend_tls(cluster: Mapping[str, Any]) -> Iterator[Found]:
+    tls = cluster.get("tls")
+    if tls is not True and not isinstance(tls, dict):
+        return
+    table = _table(cluster, "tls")
+    if table.get("verify") is False and "ca" in table:
+        yield ("tls", "ca"), "is not used where verify = false: leave one of them out"
+    for name, backend in _table(cluster, "backends").items():
+        endpoint = backend.get("endpoint") if isinstance(backend, dict) else backend
+        kind = str(endpoint).partition(":")[0]
+        if kind in ("tls", "ssl"):
+            yield ("backends", name), f'"{kind}:" is TLS already: write "tcp:", or leave tls out of the cluster'
+        elif kind == "unix" and table.get("verify", True) and "server_name" not in table:
+            yield ("backends", name), '"unix:" names no host that the backend could prove: add tls.server_name'
+
+
+def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(table: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    return {name: entry for name, entry in _table(table, key).items() if isinstance(entry, dict)}
+
+
+def _routes(frontend: Mapping[str, Any]) -> list[dict[str, Any]]:
+    routes = frontend.get("routes")
+    return routes if isinstance(routes, list) and all(isinstance(route, dict) for route in routes) else []
+
+
+def _used(frontend: Mapping[str, Any]) -> set[Any]:
+    return {str(entry.get("cluster")) for entry in (frontend, *_routes(frontend))}
+
+
+def _has(table: Mapping[str, Any], keys: Keys) -> bool:
+    *parents, last = keys
+    for key in parents:
+        table = _table(table, str(key))
+    return last in table

@@ -1,0 +1,236 @@
+"""From TOML values to specs, by their annotations. Floor 2.
+
+cattrs finds the hook for a type; the hooks here are strict (``"5"`` is no number, ``true`` is no 1) and go on after a
+mistake, so that all of them are told at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+
+from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
+from stickyproxy.config.specs import BackendTable, BackendTLS, ByName, Cluster, Document, Makes, Named
+from stickyproxy.config.units import NAME, AnyPath, Kind, Place, found, joined
+from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.model import Backend
+
+#: Parameters of an extension's ``make`` that are filled in, not configured.
+INJECTED = frozenset({"cluster", "key_ring", "clock", "random"})
+#: Keys and names that are documented for a later version: not misspelled, and not accepted either.
+LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"}), Cluster: frozenset({"probe"})}
+LATER_NAMES: Mapping[Any, frozenset[str]] = {
+    IBalancer: frozenset({"random-two", "consistent-hash"}),
+    IAffinity: frozenset({"header", "query", "path", "learned"}),
+}
+LATER = "not available in this version"
+
+
+class Extensions(Protocol):
+    """What is installed (``stickyproxy.extensions.find_extensions()``)."""
+
+    def of(self, interface: Any, /) -> Mapping[str, Any]:
+        """The ``IExtension`` providers that make ``interface``, by name."""
+
+
+def options(extension: Any) -> dict[str, inspect.Parameter]:
+    """The options of an ``IExtension`` provider, by name; annotations are resolved."""
+    parameters = inspect.signature(extension.make, eval_str=True).parameters
+    return {name: p for name, p in parameters.items() if name not in INJECTED and p.kind is not p.VAR_KEYWORD}
+
+
+def signs(extension: Any) -> bool:
+    """Whether an ``IExtension`` provider asks for the key ring of its cluster."""
+    return "key_ring" in inspect.signature(extension.make).parameters
+
+
+def describe(type_: Any) -> str:
+    """What a value of ``type_`` is written like: finishes the sentence "expected …"."""
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}
+    origin, arguments = get_origin(type_), get_args(type_)
+    if origin is Annotated:
+        kinds = [m.expected for m in type_.__metadata__ if isinstance(m, Kind)]
+        return kinds[0] if kinds else describe(arguments[0])
+    if origin is Literal:
+        return joined(f'"{a}"' if isinstance(a, str) else str(a).lower() for a in arguments)
+    if origin in (Union, types.UnionType):
+        words = [describe(a) for a in arguments if a is not type(None)]
+        return joined([*words, '"unlimited"'] if _unlimited(type_) else words)
+    if origin is tuple:
+        return f"a list; each: {describe(arguments[0])}"
+    if isinstance(type_, type) and issubclass(type_, enum.Enum):
+        return joined(f'"{member.value}"' for member in type_)
+    return plain.get(type_, "a table")
+
+
+class Structure:
+    """Reads the values of one file; ``at`` is what they are relative to."""
+
+    def __init__(self, at: Place, extensions: Extensions) -> None:
+        self.at = at
+        self.extensions = extensions
+        self.converter = converter = Converter(detailed_validation=False)
+        hooks: list[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]]] = [
+            (lambda type_: get_origin(type_) is Literal, _literal),
+            (lambda type_: isinstance(type_, type) and issubclass(type_, enum.Enum), _member),
+            (lambda type_: type_ is Path, lambda value, _: self.value(value, AnyPath)),
+            (lambda type_: get_origin(type_) in (Union, types.UnionType), self._union),
+            (lambda type_: get_origin(type_) is tuple, self._list),
+            (attrs.has, self._table),
+            (lambda type_: type_ is BackendTLS, self._backend_tls),
+            (lambda type_: get_origin(type_) is Annotated, self._annotated),
+        ]
+        for type_ in (bool, int, float, str):
+            converter.register_structure_hook(type_, _plain)
+        for predicate, hook in hooks:  # cattrs asks the last one first
+            converter.register_structure_hook_func(predicate, hook)
+
+    def value(self, value: Any, type_: Any) -> Any:
+        """``value`` as a ``type_``; ``ValueError``, or ``Wrong`` where the mistake is deeper within."""
+        return self.converter.structure(value, type_)
+
+    def _annotated(self, value: Any, type_: Any) -> Any:
+        for mark in type_.__metadata__:
+            if isinstance(mark, Kind):
+                return mark.read(value, self.at)
+            if isinstance(mark, ByName):
+                return self._by_name(value, get_args(get_args(type_)[0])[0], mark.attribute)
+            if isinstance(mark, Makes):
+                return self._named(value, mark.interface)
+        return self.value(value, get_args(type_)[0])
+
+    def _union(self, value: Any, type_: Any) -> Any:
+        if value == "unlimited" and _unlimited(type_):
+            return None
+        members = [a for a in get_args(type_) if a is not type(None)]
+        for member in members:
+            try:
+                return self.value(value, member)
+            except ValueError:
+                if len(members) == 1 and not _unlimited(type_):
+                    raise
+        raise ValueError(f"expected {describe(type_)}, found {_shown(value)}")
+
+    def _list(self, value: Any, type_: Any) -> tuple[Any, ...]:
+        member = get_args(type_)[0]
+        if isinstance(value, str):  # a list of one may go without brackets
+            return (self.value(value, member),)
+        if not isinstance(value, list):
+            raise ValueError(f"expected {describe(type_)}, found {found(value)}")
+        gather, result = Gather(), []
+        for position, item in enumerate(value):
+            with gather.at(position):
+                result.append(self.value(item, member))
+        gather.finish()
+        return tuple(result)
+
+    def _by_name(self, value: Any, cls: type, attribute: str) -> tuple[Any, ...]:
+        _expect_table(value)
+        if not value:
+            raise ValueError("expected at least one entry, found none")
+        gather, result = Gather(), []
+        for name, entry in value.items():
+            with gather.at(name):
+                if not NAME.fullmatch(name):
+                    gather.add((name,), "a name is made of up to 64 letters, digits, dots, dashes and underscores")
+                read = self._backend if cls is Backend else self._table
+                result.append(read(entry, cls, **{attribute: name}))
+        gather.finish()
+        return tuple(result)
+
+    def _backend(self, entry: Any, _: type, **given: Any) -> Backend:
+        """``model.Backend`` stands on floor 0, where units are not known; ``BackendTable`` is how it is written."""
+        table = self._table({"endpoint": entry} if isinstance(entry, str) else entry, BackendTable, **given)
+        return Backend(table.id, table.endpoint, table.weight, table.state)
+
+    def _backend_tls(self, value: Any, type_: type) -> Any:
+        if value is False:
+            raise ValueError("expected true or a table, found false: leave it out for plain connections")
+        return self._table({} if value is True else value, type_)
+
+    def _table(self, value: Any, cls: Any, **given: Any) -> Any:
+        _expect_table(value)
+        attrs.resolve_types(cls)
+        fields = {f.name: f for f in attrs.fields(cls) if f.name not in given}
+        types_ = {name: f.type for name, f in fields.items()}
+        required = {name for name, f in fields.items() if f.default is attrs.NOTHING}
+        later = LATER_KEYS.get(cls, frozenset())
+        return cls(**given, **self._keys(value, types_, required, later, "unknown key"))
+
+    def _named(self, value: Any, interface: Any) -> Named:
+        table = {"by": value} if isinstance(value, str) else value
+        if not isinstance(table, dict):
+            raise ValueError(f'expected a name or a table with "by", found {found(value)}')
+        by: Keys = ("by",) if table is value else ()
+        name, known = table.get("by"), self.extensions.of(interface)
+        if not isinstance(name, str):
+            raise Wrong((by, f"required: expected one of: {', '.join(sorted(known))}"))
+        if name not in known:
+            later = name in LATER_NAMES.get(interface, ())
+            raise Wrong((by, f'"{name}" is {LATER}' if later else f'unknown name "{name}"; {instead(name, known)}'))
+        parameters = options(known[name])
+        types_ = {key: p.annotation for key, p in parameters.items()}
+        required = {key for key, p in parameters.items() if p.default is p.empty}
+        given = {key: item for key, item in table.items() if key != "by"}
+        return Named(name, self._keys(given, types_, required, frozenset(), f'unknown option of "{name}"'))
+
+    def _keys(
+        self, table: dict[str, Any], types_: dict[str, Any], required: set[str], later: frozenset[str], unknown: str
+    ) -> dict[str, Any]:
+        """The values of ``table``, each as its type; every mistake in it."""
+        gather, result = Gather(), {}
+        for key, value in table.items():
+            with gather.at(key):
+                if key in types_:
+                    result[key] = self.value(value, types_[key])
+                elif key in later:
+                    inner: list[Keys] = [(k,) for k in value] if isinstance(value, dict) and value else [()]
+                    raise Wrong(*((keys, LATER) for keys in inner))
+                else:
+                    gather.add((key,), f"{unknown}; {instead(key, types_)}")
+        for key in types_:
+            if key in required and key not in table:
+                gather.add((key,), f"required: {describe(types_[key])}")
+        gather.finish()
+        return result
+
+
+def _expect_table(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table, found {found(value)}")
+
+
+def _plain(value: Any, type_: type) -> Any:
+    if type(value) is type_ or (type_ is float and type(value) is int):
+        return value
+    raise ValueError(f"expected {describe(type_)}, found {found(value)}")
+
+
+def _literal(value: Any, type_: Any) -> Any:
+    if any(value == allowed and type(value) is type(allowed) for allowed in get_args(type_)):
+        return value
+    raise ValueError(f"expected {describe(type_)}, found {_shown(value)}")
+
+
+def _member(value: Any, type_: type[enum.Enum]) -> enum.Enum:
+    try:
+        return type_(value)
+    except ValueError:
+        raise ValueError(f"expected {describe(type_)}, found {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value) if type(value) is int else found(value)
+
+
+def _unlimited(type_: Any) -> bool:
+    """None may be written where it lifts a limit on a number; elsewhere the key is left out."""
+    members = [get_args(a)[0] if get_origin(a) is Annotated else a for a in get_args(type_)]
+    return type(None) in members and (int in members or float in members)

@@ -1,0 +1,197 @@
+"""What a value in the configuration may be: aliases to annotate specs and the options of extensions with. Floor 2.
+
+An alias is its Python type with a ``Kind``, which says in words what is expected and reads the TOML value. For mypy
+and at run time a ``Duration`` is a ``float``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+
+from stickyproxy.config.endpoints import check_backend, check_listen
+from stickyproxy.config.mistakes import instead
+
+DURATION = 'a duration such as "500ms", "2s", "5m", "1h" or "7d"'
+SIZE = 'a size such as "64KiB", "16MiB" or "1GiB", or a number of bytes'
+NETWORK = 'an address or a range of them such as "10.0.0.0/8" or "::1"'
+HOST = 'a host name, or "*." and a host name, without a port'
+SIGNING_KEY = "a secret string of 16 bytes or more"
+
+#: What a frontend, a cluster and a backend may be called: names stand in logs, paths and signed tokens.
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"([0-9]{1,15}) ?(B|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]")
+
+
+@attrs.frozen
+class Place:
+    """What reading a value may need to know of the file around it."""
+
+    directory: Path  #: absolute; relative paths start here
+    clusters: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class Kind:
+    """How a value is written. ``expected`` finishes the sentence "expected …"; ``read`` raises ``ValueError``."""
+
+    expected: str
+    read: Callable[[Any, Place], Any]
+
+
+def found(value: object) -> str:
+    """What a value of the wrong type is, without showing it: it could be a secret in the wrong place."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    words = {str: "a string", int: "a number", float: "a number", dict: "a table", list: "a list"}
+    return words.get(type(value), "a date or time")
+
+
+def expect_text(value: object, expected: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected {expected}, found {found(value)}")
+    return value
+
+
+def read_duration(value: object, _: Place | None = None) -> float:
+    """``"500ms"``, ``"2s"``, ``"5m"``, ``"1h"``, ``"7d"`` → seconds; more than 0."""
+    match = _DURATION.fullmatch(expect_text(value, DURATION))
+    if not match:
+        raise ValueError(f'expected {DURATION}, found "{value}"')
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if not seconds:
+        raise ValueError(f'expected a duration longer than nothing, found "{value}"')
+    return seconds
+
+
+def read_size(value: object, _: Place | None = None) -> int:
+    """``"64KiB"``, ``"16MiB"``, ``"1GiB"``, or an integer of bytes → bytes; 0 or more."""
+    if type(value) is int and value >= 0:
+        return value
+    if type(value) is int:
+        raise ValueError(f"expected {SIZE}, found {value}")
+    match = _SIZE.fullmatch(expect_text(value, SIZE))
+    if not match:
+        raise ValueError(f'expected {SIZE}, found "{value}"')
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def whole(least: int, most: int | None = None, hint: str = "") -> Kind:
+    """The kind of a whole number from ``least`` to ``most``."""
+    expected = f"a whole number from {least} to {most}" if most else f"a whole number, {least} or more"
+
+    def read(value: object, _: Place) -> int:
+        if type(value) is not int:
+            raise ValueError(f"expected {expected}, found {found(value)}")
+        if value < least or (most and value > most):
+            raise ValueError(f"expected {expected}, found {value}{hint}")
+        return value
+
+    return Kind(expected, read)
+
+
+def _path(value: object, place: Place) -> Path:
+    text = expect_text(value, "a path")
+    if not text:
+        raise ValueError("expected a path, found an empty string")
+    return place.directory / text
+
+
+def _existing(value: object, place: Place) -> Path:
+    path = _path(value, place)
+    if not path.exists():
+        raise ValueError(f"no such file or directory: {path}")
+    return path
+
+
+def _endpoint(check: Callable[[str], None]) -> Callable[[object, Place], str]:
+    def read(value: object, _: Place) -> str:
+        text = expect_text(value, "an endpoint string")
+        check(text)
+        return text
+
+    return read
+
+
+def _network(value: object, _: Place) -> str:
+    text = expect_text(value, NETWORK)
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        near = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'expected {NETWORK}, found "{text}"') from None
+    raise ValueError(f'"{text}" names an address within a range: write "{near}" for the whole range')
+
+
+def _cluster(value: object, place: Place) -> str:
+    text = expect_text(value, "the name of a cluster")
+    if text not in place.clusters:
+        raise ValueError(f'there is no cluster "{text}"; {instead(text, place.clusters)}')
+    return text
+
+
+def _host(value: object, _: Place) -> str:
+    text = expect_text(value, HOST)
+    if not _HOST.fullmatch(text):
+        raise ValueError(f'expected {HOST}, found "{text}"')
+    return text
+
+
+def _prefix(value: object, _: Place) -> str:
+    text = expect_text(value, 'a path that begins with "/"')
+    if not text.startswith("/") or re.search(r"[^!-~]|[?#]", text):
+        raise ValueError(f'expected a path that begins with "/", as it is sent, without query, found "{text}"')
+    return text
+
+
+def _secret(value: object, _: Place) -> bytes:
+    secret = expect_text(value, SIGNING_KEY).encode()
+    if len(secret) < 16:
+        raise ValueError(f"expected {SIGNING_KEY}, found {len(secret)} bytes")
+    return secret
+
+
+def _access_log(value: object, place: Place) -> str | None:
+    if isinstance(value, bool):
+        return "-" if value else None
+    if value == "-":
+        return "-"
+    if not isinstance(value, str):
+        raise ValueError(f"expected true, false or a path, found {found(value)}")
+    return str(_path(value, place))
+
+
+def joined(words: Iterable[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+Duration = Annotated[float, Kind(DURATION, read_duration)]
+Size = Annotated[int, Kind(SIZE, read_size)]
+Count = Annotated[int, whole(1)]
+CountOrZero = Annotated[int, whole(0)]
+Weight = Annotated[int, whole(1, 256, hint='; a backend that shall take no new clients has state = "drain"')]
+AnyPath = Annotated[Path, Kind("a path", _path)]
+ExistingPath = Annotated[Path, Kind("the path of an existing file or directory", _existing)]
+ListenEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:8080"', _endpoint(check_listen))]
+BackendEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:127.0.0.1:9001"', _endpoint(check_backend))]
+Network = Annotated[str, Kind(NETWORK, _network)]
+ClusterName = Annotated[str, Kind("the name of a cluster", _cluster)]
+HostPattern = Annotated[str, Kind(HOST, _host)]
+PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]
+Secret = Annotated[bytes, Kind(SIGNING_KEY, _secret)]
+AccessLog = Annotated[str | None, Kind("true (standard output), false, or a path", _access_log)]
