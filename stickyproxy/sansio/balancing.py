@@ -54,9 +54,13 @@ class LeastConnections:
         self._among_equals = RoundRobin()
 
     def choose(self, candidates: Sequence[C], arrival: Arrival) -> C:
-        loads = [each.active / each.weight for each in candidates]
-        least = min(loads)
-        if loads.count(least) == 1:
-            return candidates[loads.index(least)]
-        equals = [each for each, load in zip(candidates, loads) if load == least]
-        return self._among_equals.choose(equals, arrival)
+        least = -1.0
+        equals: list[C] = []
+        for each in candidates:
+            load = each.active / each.weight
+            if load < least or not equals:
+                least = load
+                equals = [each]
+            elif load == least:
+                equals.append(each)
+        return equals[0] if len(equals) == 1 else self._among_equals.choose(equals, arrival)

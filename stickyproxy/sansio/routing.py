@@ -21,6 +21,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -44,6 +45,12 @@ class _Matcher(NamedTuple):
     match: Callable[[bytes], re.Match[bytes] | None]
     clusters: tuple[str, ...]
 
+    def cluster(self, target: bytes, default: str | None) -> str | None:
+        if b"%" in target or b"//" in target or b"/." in target or target == b"*":
+            target = routed_path(target)
+        found = self.match(target)
+        return default if found is None else self.clusters[found.lastindex - 1]  # type: ignore[operator]
+
 
 class RouteTable:
     """The routes of one frontend, compiled. ``default`` is the cluster of what no route matches, or None.
@@ -64,37 +71,27 @@ class RouteTable:
                 raise ValueError(f"two routes for host {route.host or 'any'} and path {route.path!r}: remove one")
             paths[prefix] = route.cluster
         self._by_host = {host: _compile(by_host, host) for host in by_host}
-        self._any = self._by_host.get(b"", _Matcher(re.compile(rb"(?!)").match, ()))
-        self._wildcards = any(host.startswith(b".") for host in by_host)
+        self._any = any_host = self._by_host.get(b"", _Matcher(re.compile(rb"(?!)").match, ()))
+        self._remembered = lru_cache(maxsize=1024)(self._matcher)
         if not routes:
             self.cluster = lambda authority, target: default
         elif set(by_host) == {b""}:
-            self.cluster = lambda authority, target: self._by_path(self._any, target)
+            self.cluster = lambda authority, target: any_host.cluster(target, default)
         else:
-            self.cluster = self._by_host_and_path
+            self.cluster = self._cluster
 
-    def _by_host_and_path(self, authority: bytes, target: bytes) -> str | None:
+    def _cluster(self, authority: bytes, target: bytes) -> str | None:
+        matcher = self._remembered(authority) if len(authority) < 256 else self._any  # no name is so long (RFC 1035)
+        return matcher.cluster(target, self._default)
+
+    def _matcher(self, authority: bytes) -> _Matcher:
         host = bare_host(authority)
         matcher = self._by_host.get(host)
-        if matcher is None:
-            matcher = self._wildcard(host) if self._wildcards else self._any
-        return self._by_path(matcher, target)
-
-    def _wildcard(self, host: bytes) -> _Matcher:
-        if len(host) <= 253:  # the longest that a name can be (RFC 1035 section 2.3.4)
-            dot = host.find(b".", 1)
-            while dot > 0:
-                matcher = self._by_host.get(host[dot:])
-                if matcher is not None:
-                    return matcher
-                dot = host.find(b".", dot + 1)
-        return self._any
-
-    def _by_path(self, matcher: _Matcher, target: bytes) -> str | None:
-        found = matcher.match(routed_path(target))
-        if found is None or found.lastindex is None:
-            return self._default
-        return matcher.clusters[found.lastindex - 1]
+        dot = host.find(b".", 1)
+        while matcher is None and dot > 0:
+            matcher = self._by_host.get(host[dot:])
+            dot = host.find(b".", dot + 1)
+        return matcher or self._any
 
 
 def bare_host(authority: bytes) -> bytes:
@@ -112,10 +109,13 @@ def bare_host(authority: bytes) -> bytes:
 
 
 def routed_path(target: bytes) -> bytes:
-    """The path of ``target`` as routes see it: decoded once, without dot segments and repeated slashes."""
+    """The path of ``target`` as routes see it: decoded once, without dot segments and repeated slashes.
+
+    Only a question mark stays ``%3F``, for it ends the path of a target that needs none of this.
+    """
     path, _, _ = target.partition(b"?")
     if b"%" in path:
-        path = unquote_to_bytes(path)
+        path = unquote_to_bytes(path).replace(b"?", b"%3F")
     if b"/." in path or b"//" in path:
         path = _resolved(path)
     return path if path.startswith(b"/") else b"/"
@@ -160,6 +160,6 @@ def _compile(by_host: dict[bytes, dict[bytes, str]], host: bytes) -> _Matcher:
     less = [other for other in by_host if other.startswith(b".") and other != host and host.endswith(other)]
     order = [host, *sorted(less, key=len, reverse=True), *([b""] if host and b"" in by_host else [])]
     routes = [route for each in order for route in sorted(by_host[each].items(), key=lambda item: -len(item[0]))]
-    ends = [b"" if prefix.endswith(b"/") else rb"(?:/|\Z)" for prefix, _ in routes]
+    ends = [b"" if prefix.endswith(b"/") else rb"(?:[/?]|\Z)" for prefix, _ in routes]
     pattern = b"|".join(b"(" + re.escape(prefix) + b")" + end for (prefix, _), end in zip(routes, ends))
     return _Matcher(re.compile(pattern, re.DOTALL).match, tuple(cluster for _, cluster in routes))

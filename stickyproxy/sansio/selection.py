@@ -31,6 +31,8 @@ class Candidate(Protocol):
 
 C = TypeVar("C", bound=Candidate)
 
+_UP, _MAINTENANCE = BackendState.UP, BackendState.MAINTENANCE  # reading a member of an enum takes as long as a call
+
 
 class Choice(NamedTuple, Generic[C]):
     """A backend for an arrival, and what affinity had to say to it."""
@@ -58,8 +60,10 @@ def select(
             outcome = Outcome.NEW
         else:
             candidate = members.get(bound)
-            if candidate is not None and candidate.state is not BackendState.MAINTENANCE and bound not in tried:
+            if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
                 return Choice(candidate, Outcome.KEPT)
             outcome = Outcome.REBOUND
-    free = [each for each in members.values() if each.state is BackendState.UP and each.id not in tried]
+    free = [each for each in members.values() if each.state is _UP]
+    if tried:
+        free = [each for each in free if each.id not in tried]
     return Choice(balancer.choose(free, arrival), outcome) if free else None

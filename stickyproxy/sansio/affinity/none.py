@@ -1,0 +1,27 @@
+"""The affinity that binds nobody. Floor 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zope.interface import implementer
+
+from stickyproxy.interfaces import IAffinity
+from stickyproxy.model import Arrival
+
+
+@implementer(IAffinity)
+class NoAffinity:
+    """Every arrival is a stranger."""
+
+    remembers = False
+    cookie: bytes | None = None
+
+    def members(self, ids: Iterable[str]) -> None:
+        """Nothing to know."""
+
+    def recall(self, arrival: Arrival) -> str | None:
+        return None
+
+    def bind(self, arrival: Arrival, backend_id: str) -> bytes | None:
+        return None
