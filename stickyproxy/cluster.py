@@ -1,0 +1,163 @@
+"""Clusters and their members while they run: state, counts, idle connections, and the way to a backend. Floor 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
+
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate
+from stickyproxy.model import Arrival, Backend, BackendState, Outcome
+from stickyproxy.sansio.selection import Choice, select
+
+if TYPE_CHECKING:
+    from stickyproxy.exchange.connection import BackendConnection
+
+#: What puts TLS around a factory for connections to a backend.
+WrapTLS = Callable[[IProtocolFactory], IProtocolFactory]
+
+
+@implementer(ICandidate)
+class Member:
+    """A backend of a running cluster: what the configuration says of it, and what it is doing."""
+
+    __slots__ = ("_clock", "_connect_timeout", "_endpoint", "_idle", "_pool_size", "_wrap_tls", "active", "id", "state", "weight")
+
+    def __init__(
+        self,
+        backend: Backend,
+        endpoint: IStreamClientEndpoint,
+        clock: IReactorTime,
+        *,
+        connect_timeout: float,
+        pool_size: int = 64,
+        wrap_tls: WrapTLS | None = None,
+    ) -> None:
+        self.id = backend.id
+        self.weight = backend.weight
+        self.state = backend.state
+        self.active = 0  #: requests and tunnels that it serves right now
+        self._endpoint = endpoint
+        self._clock = clock
+        self._connect_timeout = connect_timeout
+        self._pool_size = pool_size
+        self._wrap_tls = wrap_tls
+        self._idle: list[BackendConnection] = []
+
+    def __repr__(self) -> str:
+        return f"<Member {self.id} {self.state.value}, active {self.active}, idle connections {len(self._idle)}>"
+
+    def take(self, key: bytes) -> BackendConnection | None:
+        """The idle connection that was used last, of those that ``key`` may use."""
+        idle = self._idle
+        if not key:
+            return idle.pop() if idle else None
+        for connection in reversed(idle):
+            if connection.key == key:
+                idle.remove(connection)
+                return connection
+        return None
+
+    def keep(self, connection: BackendConnection) -> None:
+        """``connection`` has nothing to do. Past the pool's size the one that was idle longest is closed."""
+        self._idle.append(connection)
+        if len(self._idle) > self._pool_size:
+            self._idle[0].close()
+
+    def forget(self, connection: BackendConnection) -> None:
+        """``connection`` is closed."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close_idle(self) -> None:
+        """Close every idle connection."""
+        for connection in list(self._idle):
+            connection.close()
+
+    async def connect(
+        self, factory: IProtocolFactory, opened: Deferred[None] | None = None, preface: bytes = b""
+    ) -> None:
+        """Connect a protocol of ``factory`` and wait for ``opened`` (its TLS handshake, say), in the time allowed.
+
+        ``preface`` is written before everything else, TLS included: a PROXY header. Raises ``ConnectError``,
+        ``twisted.internet.error.TimeoutError`` and what ``opened`` fails with.
+        """
+        attempt = Deferred.fromCoroutine(self._attempt(factory, opened, preface))
+        attempt.addTimeout(self._connect_timeout, self._clock)
+        try:
+            await attempt
+        except DeferredTimeout as timeout:
+            raise ConnectTimeout() from timeout
+
+    async def _attempt(self, factory: IProtocolFactory, opened: Deferred[None] | None, preface: bytes) -> None:
+        if self._wrap_tls is not None:
+            factory = self._wrap_tls(factory)
+        if preface:
+            factory = _PrefaceFactory(factory, preface)
+        await self._endpoint.connect(factory)
+        if opened is not None:
+            await opened
+
+
+class Cluster:
+    """A running cluster: its members, and what chooses among them."""
+
+    def __init__(self, spec: ClusterSpec, members: Iterable[Member], affinity: IAffinity, balancer: IBalancer) -> None:
+        self.name = spec.name
+        self.timeouts = spec.timeouts
+        self.pool = spec.pool
+        self.send_proxy_protocol = spec.send_proxy_protocol
+        self.members = {member.id: member for member in members}
+        affinity.members(self.members)
+        self.affinity = affinity
+        self.balancer = balancer
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
+
+    def select(self, arrival: Arrival, tried: Set[str] = frozenset()) -> Choice | None:
+        """Who serves ``arrival``, leaving out the ids in ``tried``; None when nobody may."""
+        return select(self.members, self.affinity, self.balancer, arrival, tried)
+
+    def bind(self, arrival: Arrival, choice: Choice) -> bytes | None:
+        """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
+        return None if choice.outcome is Outcome.NONE else self.affinity.bind(arrival, choice.candidate.id)
+
+    def close_idle(self) -> None:
+        """Close every idle backend connection."""
+        for member in self.members.values():
+            member.close_idle()
+
+
+class _PrefaceFactory(Factory):
+    """Writes ``preface`` on the new connection, and hands it over."""
+
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, preface: bytes) -> None:
+        self._wrapped = wrapped
+        self._preface = preface
+
+    def buildProtocol(self, addr: IAddress) -> Protocol | None:
+        inner = self._wrapped.buildProtocol(addr)
+        return None if inner is None else _Preface(inner, self._preface)
+
+
+class _Preface(Protocol):
+    def __init__(self, inner: IProtocol, preface: bytes) -> None:
+        self._inner = inner
+        self._preface = preface
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        transport.write(self._preface)
+        transport.protocol = self._inner  # type: ignore[attr-defined]
+        self._inner.makeConnection(transport)

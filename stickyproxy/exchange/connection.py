@@ -1,0 +1,336 @@
+"""The backend's side of HTTP/1.1: a connection that serves one exchange after another. Floor 3. RFC 9112.
+
+It trusts nothing: an answer that is not well-formed ends the connection, and so do bytes that belong to no answer.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    ITCPTransport,
+    ISSLTransport,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stickyproxy.errors import BadAnswer, BackendLost, BackendSilent, HTTPError
+from stickyproxy.model import ResponseHead, Side
+from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
+from stickyproxy.sansio.http1 import HeadCollector, find_head_end, parse_response_head
+from stickyproxy.sweep import NEVER, Sweep
+
+if TYPE_CHECKING:
+    from stickyproxy.cluster import Member
+    from stickyproxy.exchange.exchange import Exchange
+    from stickyproxy.relay import Relay
+
+#: Bytes of an answer's head. Interim answers (1xx) before the answer itself.
+HEAD_LIMIT = 64 * 1024
+INTERIM_LIMIT = 32
+
+
+class _Mode(enum.Enum):
+    OPENING = "opening"
+    IDLE = "idle"  # in the pool
+    HEAD = "head"  # an exchange waits for its answer
+    BODY = "body"  # and receives it
+    TUNNEL = "tunnel"  # the exchange became a relay
+    CLOSED = "closed"
+
+
+@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
+class BackendConnection(Protocol):
+    """One connection to one backend. ``key`` says who may use it: b"" for everybody, else a PROXY header."""
+
+    transport: ITCPTransport
+
+    def __init__(self, member: Member, sweep: Sweep, *, answer: float, idle: float, key: bytes = b"") -> None:
+        self.member = member
+        self.key = key
+        self.used = False  #: it has answered before: the backend may be closing it while we write
+        self.answered = False  #: bytes of the answer in progress have come
+        self.deadline = NEVER
+        self.opened: Deferred[None] = Deferred()
+        self._sweep = sweep
+        self._answer_timeout = answer
+        self._idle_timeout = idle
+        self._mode = _Mode.OPENING
+        self._exchange: Exchange | None = None
+        self._method = b""
+        self._sent = True
+        self._interim = 0
+        self._collector: HeadCollector | None = None
+        self._reader: BodyReader | None = None
+        self._relay: Relay | None = None
+        self._reading_paused = False
+        self._failure: HTTPError | None = None
+
+    # What an exchange does with it.
+
+    def begin(self, exchange: Exchange, method: bytes, data: bytes, sent: bool) -> None:
+        """Serve ``exchange``: ``data`` is its head and what there is of its body, ``sent`` says that this is all."""
+        self._exchange = exchange
+        self._method = method
+        self._mode = _Mode.HEAD
+        self._interim = 0
+        self.answered = False
+        self._sent = sent
+        self.deadline = self._sweep.after(self._answer_timeout) if sent else NEVER
+        self.transport.write(data)
+
+    def send(self, data: bytes, sent: bool) -> None:
+        """More of the request."""
+        if sent:
+            self._sent = True
+            self.deadline = self._sweep.after(self._answer_timeout)
+        if data:
+            self.transport.write(data)
+
+    def pause_answer(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.deadline = NEVER
+            self.transport.pauseProducing()
+
+    def resume_answer(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            if self._mode is _Mode.HEAD or self._mode is _Mode.BODY:
+                self.deadline = self._sweep.after(self._answer_timeout)
+            self.transport.resumeProducing()
+
+    def abandon(self) -> None:
+        """The client is gone: nobody waits for this answer."""
+        self._exchange = None
+        self.close()
+
+    def become_tunnel(self, relay: Relay) -> None:
+        """From here on every byte belongs to ``relay``, which registers its own producers."""
+        self.transport.unregisterProducer()
+        self._mode = _Mode.TUNNEL
+        self._relay = relay
+        self._exchange = None
+        self.deadline = NEVER
+        self._sweep.forget(self)
+
+    def close(self) -> None:
+        """End it now, also what is still to be written."""
+        if self._mode is not _Mode.CLOSED:
+            self._mode = _Mode.CLOSED
+            self._sweep.forget(self)
+            self.member.forget(self)
+            if self.transport is not None:
+                self.transport.unregisterProducer()
+                self.transport.abortConnection()
+
+    # What Twisted tells.
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._sweep.watch(self)
+        if not ISSLTransport.providedBy(self.transport):
+            self._open()
+
+    def handshakeCompleted(self) -> None:
+        self._open()
+
+    def _open(self) -> None:
+        if self._mode is _Mode.OPENING:
+            self._mode = _Mode.IDLE
+            self.opened.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        mode = self._mode
+        try:
+            if mode is _Mode.HEAD:
+                self._read_head(data)
+            elif mode is _Mode.BODY:
+                self._read_body(data)
+            elif mode is _Mode.TUNNEL:
+                self._relay.backend_data(data)  # type: ignore[union-attr]
+            else:
+                self.close()  # bytes that nobody asked for
+        except BadAnswer as error:
+            self._fail(error)
+        except MalformedBody as error:
+            self._fail(BadAnswer(f"the backend's answer is malformed: {error}"))
+
+    def pauseProducing(self) -> None:
+        """The backend does not take what we write."""
+        if self._exchange is not None:
+            self.deadline = self._sweep.after(self._answer_timeout)
+            self._exchange.pause_request()
+
+    def resumeProducing(self) -> None:
+        if self._exchange is not None:
+            self.deadline = self._sweep.after(self._answer_timeout) if self._sent else NEVER
+            self._exchange.resume_request()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; ``connectionLost`` follows."""
+
+    def readConnectionLost(self) -> None:
+        """The backend will send no more. Only a tunnel lives on."""
+        if self._mode is _Mode.TUNNEL:
+            self._relay.backend_half_closed()  # type: ignore[union-attr]
+        elif self._mode is not _Mode.CLOSED:
+            self._ended(clean=True)
+            self.close()
+
+    def writeConnectionLost(self) -> None:
+        """Only the relay closes a writing side, and knows it."""
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 (Twisted's own default)
+        mode, self._mode = self._mode, _Mode.CLOSED
+        self._sweep.forget(self)
+        if mode is _Mode.TUNNEL:
+            self._relay.backend_lost(reason)  # type: ignore[union-attr]
+        elif mode is _Mode.OPENING:
+            self.opened.errback(reason)
+        elif mode is not _Mode.CLOSED:
+            self.member.forget(self)
+            self._mode = mode
+            self._ended(clean=reason.check(ConnectionDone) is not None)
+            self._mode = _Mode.CLOSED
+
+    def expired(self) -> None:
+        """The sweep found our deadline past: the backend is silent, or the pool kept us long enough."""
+        if self._exchange is None:
+            self.close()
+        else:
+            self._fail(BackendSilent("the backend does not answer in time"))
+
+    # Answers.
+
+    def _read_head(self, data: bytes) -> None:
+        self.answered = True
+        while True:
+            if self._collector is not None:
+                split = self._collector.feed(data)
+                if split is None:
+                    return
+                self._collector = None
+                head_bytes, data = split
+            else:
+                end = find_head_end(data)
+                if end < 0:
+                    self._collector = HeadCollector(is_request=False, limit=HEAD_LIMIT)
+                    if self._collector.feed(data) is None:
+                        return
+                head_bytes, data = data[:end], data[end:]
+            head = parse_response_head(head_bytes, self._method, HEAD_LIMIT)
+            if head.status >= 200 or head.status == 101:
+                break
+            self._interim += 1
+            if self._interim > INTERIM_LIMIT:
+                raise BadAnswer("the backend sends interim answers without end")
+            self._exchange.interim(head)  # type: ignore[union-attr]
+            if not data:
+                return
+        if head.status == 101:
+            self._exchange.switched(head, data)  # type: ignore[union-attr]
+        else:
+            self._answer(head, data)
+
+    def _answer(self, head: ResponseHead, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        body = head.body
+        if body == 0:
+            self._finish(head.keep_alive and not data)
+            exchange.answer(head, b"", True)
+        elif 0 < body <= len(data):
+            self._finish(head.keep_alive and len(data) == body)
+            exchange.answer(head, data[:body], True)
+        else:
+            reader = self._reader = read_body(body)
+            self._mode = _Mode.BODY
+            self._reusable = head.keep_alive
+            content = reader.feed(data) if data else b""
+            if reader.ended:
+                self._finish(head.keep_alive and not reader.rest)
+            elif self._sent:
+                self.deadline = self._sweep.after(self._answer_timeout)
+            exchange.answer(head, content, reader.ended, reader.trailers)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange, reader = self._exchange, self._reader
+        assert exchange is not None and reader is not None
+        content = reader.feed(data)
+        if reader.ended:
+            self._finish(self._reusable and not reader.rest)
+            exchange.answer_more(content, True, reader.trailers)
+        else:
+            if not self._reading_paused:
+                self.deadline = self._sweep.after(self._answer_timeout)
+            exchange.answer_more(content, False)
+
+    def _finish(self, reusable: bool) -> None:
+        """The answer is whole: into the pool, or away."""
+        self._exchange = None
+        self._reader = None
+        if reusable and self._sent:
+            self._mode = _Mode.IDLE
+            self.used = True
+            self.deadline = self._sweep.after(self._idle_timeout)
+            if self._reading_paused:
+                self.resume_answer()
+            self.member.keep(self)
+        else:
+            self.close()
+
+    def _ended(self, *, clean: bool) -> None:
+        """The backend closed. For an answer without a length that is its end, if it was no accident."""
+        exchange, reader = self._exchange, self._reader
+        self._exchange = None
+        if exchange is None:
+            return
+        if self._mode is _Mode.BODY and reader is not None and clean and reader.complete_at_close():
+            exchange.answer_more(b"", True)
+        else:
+            exchange.lost(self, BackendLost("the backend closed the connection before its answer was complete"))
+
+    def _fail(self, error: HTTPError) -> None:
+        exchange, self._exchange = self._exchange, None
+        self.answered = True
+        self.close()
+        if exchange is not None:
+            exchange.lost(self, error)
+
+
+class _OneConnection(Factory):
+    """Builds the one protocol that a connection attempt is for."""
+
+    noisy = False
+
+    def __init__(self, connection: BackendConnection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, addr: IAddress | None) -> BackendConnection:
+        return self._connection
+
+
+async def open_connection(
+    member: Member, sweep: Sweep, *, answer: float, idle: float, preface: bytes = b""
+) -> BackendConnection:
+    """A new connection to ``member``, its TLS handshake done. ``preface`` (a PROXY header) goes before everything.
+
+    Raises what the endpoint raises (``ConnectError``, ``TimeoutError``, TLS errors …).
+    """
+    connection = BackendConnection(member, sweep, answer=answer, idle=idle, key=preface)
+    try:
+        await member.connect(_OneConnection(connection), connection.opened, preface)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,285 @@
+"""One request and its answer: choose, connect, send, retry, receive. Floor 3. RFC 9110 section 9.2.2 for the retries.
+
+A request goes to another backend, or again to the same, only where that is safe: nothing of it reached a backend, or its
+method is idempotent, it has no body, and the backend closed before the first byte of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.logger import Logger
+
+from stickyproxy.cluster import Cluster, Member
+from stickyproxy.errors import BackendLost, BackendSilent, HTTPError, NoBackend
+from stickyproxy.exchange.connection import BackendConnection, open_connection
+from stickyproxy.model import CHUNKED, Arrival, Field, RequestHead, ResponseHead
+from stickyproxy.sansio.body import chunk, last_chunk
+from stickyproxy.sansio.selection import Choice
+from stickyproxy.sansio.upgrade import Offer, check_answer
+from stickyproxy.sweep import Sweep
+
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
+#: How often a request is sent again after a backend closed without an answer.
+RETRIES = 1
+
+
+class ClientSide(Protocol):
+    """The face of the client, as an exchange sees it. ``content`` is without framing; trailers come with the end."""
+
+    def interim(self, head: ResponseHead) -> None: ...
+
+    def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field]) -> None: ...
+
+    def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field]) -> None: ...
+
+    def failed(self, error: HTTPError) -> None:
+        """No (more) answer will come: one that has begun must not look complete."""
+
+    def switched(self, head: ResponseHead, connection: BackendConnection, early: bytes) -> None:
+        """The backend changed protocols (101), verified. ``early``: bytes of the tunnel that came with the head."""
+
+    def pause_request(self) -> None: ...
+
+    def resume_request(self) -> None: ...
+
+
+class Exchange:
+    """``data`` is the request's head as the backend shall see it; ``offer`` is a WebSocket handshake's, else None."""
+
+    __slots__ = (
+        "_began",
+        "_client",
+        "_connecting",
+        "_connection",
+        "_data",
+        "_ended",
+        "_offer",
+        "_over",
+        "_retries",
+        "_sweep",
+        "_tried",
+        "_unsent",
+        "arrival",
+        "choice",
+        "cluster",
+        "head",
+        "preface",
+        "set_cookie",
+    )
+    _log = Logger()
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        client: ClientSide,
+        arrival: Arrival,
+        head: RequestHead,
+        data: bytes,
+        sweep: Sweep,
+        *,
+        offer: Offer | None = None,
+        preface: bytes = b"",
+    ) -> None:
+        self.cluster = cluster
+        self.arrival = arrival
+        self.head = head
+        self.preface = preface
+        self.choice: Choice | None = None
+        self.set_cookie: bytes | None = None  #: to be added to the answer
+        self._client = client
+        self._data = data
+        self._sweep = sweep
+        self._offer = offer
+        self._connection: BackendConnection | None = None
+        self._connecting: Deferred[None] | None = None
+        self._unsent: list[bytes] = []  # framed body that waits for a connection
+        self._ended = False  # the request is whole
+        self._began = False  # body bytes were given to a backend: it can not be sent again
+        self._over = False
+        self._tried: set[str] = set()
+        self._retries = 0
+
+    # What the client's side does with it.
+
+    def start(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
+        """Choose a backend and send; ``content`` is what there is of the body. Failures come by ``failed``."""
+        self._ended = ended
+        if content or ended:
+            framed = self._frame(content, ended, trailers)
+            if framed:
+                self._unsent.append(framed)
+        choice = self.choice = self.cluster.select(self.arrival)
+        if choice is None:
+            self._fail(NoBackend("no backend is there to serve this"))
+            return
+        connection = choice.candidate.take(self.preface)
+        if connection is not None:
+            self._send_on(connection)
+        else:
+            self._connect()
+
+    def send(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
+        """More of the request's body. After the end of the answer it is dropped."""
+        if ended:
+            self._ended = True
+        framed = self._frame(content, ended, trailers)
+        connection = self._connection
+        if connection is not None:
+            self._began = True
+            connection.send(framed, ended)
+        elif not self._over:
+            if framed:
+                self._unsent.append(framed)
+            self._client.pause_request()
+
+    def client_lost(self) -> None:
+        """Nobody waits any more."""
+        self._over = True
+        self._unsent.clear()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        connection = self._release()
+        if connection is not None:
+            connection.abandon()
+
+    def pause_answer(self) -> None:
+        if self._connection is not None:
+            self._connection.pause_answer()
+
+    def resume_answer(self) -> None:
+        if self._connection is not None:
+            self._connection.resume_answer()
+
+    # What the backend's side tells.
+
+    def interim(self, head: ResponseHead) -> None:
+        self._client.interim(head)
+
+    def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
+        self._bind()
+        if ended:
+            self._over = True
+            self._release()
+        self._client.answer(head, content, ended, trailers)
+
+    def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
+        if ended:
+            self._over = True
+            self._release()
+        self._client.answer_more(content, ended, trailers)
+
+    def switched(self, head: ResponseHead, early: bytes) -> None:
+        """Raises ``BadAnswer``, which ends the connection."""
+        check_answer(self._offer, head)
+        self._bind()
+        self._over = True
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        self._client.switched(head, connection, early)
+
+    def pause_request(self) -> None:
+        self._client.pause_request()
+
+    def resume_request(self) -> None:
+        self._client.resume_request()
+
+    def lost(self, connection: BackendConnection, error: HTTPError) -> None:
+        """The backend went away before its answer was whole."""
+        self._release()
+        if self._over:
+            return
+        if connection.answered:
+            self._fail(error)
+        elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:
+            self._retries += 1
+            self._log.info(
+                "Backend {backend} of {cluster} closed without an answer: sent again",
+                backend=connection.member.id,
+                cluster=self.cluster.name,
+            )
+            self._connect()
+        else:
+            self._fail(error)
+
+    # The way to a backend.
+
+    def _frame(self, content: bytes, ended: bool, trailers: Sequence[Field]) -> bytes:
+        if self.head.body != CHUNKED:
+            return content
+        framed = chunk(content) if content else b""
+        return framed + last_chunk(trailers) if ended else framed
+
+    def _send_on(self, connection: BackendConnection) -> None:
+        self._connection = connection
+        connection.member.active += 1
+        if self._unsent:
+            self._began = True
+            data = b"".join((self._data, *self._unsent))
+            self._unsent.clear()
+        else:
+            data = self._data
+        connection.begin(self, self.head.method, data, self._ended)
+
+    def _release(self) -> BackendConnection | None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.member.active -= 1
+        return connection
+
+    def _bind(self) -> None:
+        """The backend answers: now it is the one that the client is bound to."""
+        if self.choice is not None:
+            self.set_cookie = self.cluster.bind(self.arrival, self.choice)
+
+    def _connect(self) -> None:
+        self._connecting = Deferred.fromCoroutine(self._open())
+        self._connecting.addErrback(self._broken)
+
+    async def _open(self) -> None:
+        """Try the backends until one takes the connection."""
+        error: HTTPError = NoBackend("no backend is there to serve this")
+        while True:
+            choice = self.cluster.select(self.arrival, self._tried)
+            if choice is None:
+                self._connecting = None
+                self._fail(error)
+                return
+            self.choice = choice
+            member: Member = choice.candidate
+            try:
+                connection = await open_connection(
+                    member,
+                    self._sweep,
+                    answer=self.cluster.timeouts.answer,
+                    idle=self.cluster.pool.idle,
+                    preface=self.preface,
+                )
+            except CancelledError:
+                return
+            except Exception as reason:
+                self._tried.add(member.id)
+                silent = isinstance(reason, ConnectTimeout)
+                error = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
+                self._log.warn(
+                    "Backend {backend} of {cluster} can not be reached: {reason}",
+                    backend=member.id,
+                    cluster=self.cluster.name,
+                    reason=str(reason) or type(reason).__name__,
+                )
+                continue
+            self._connecting = None
+            self._send_on(connection)
+            self._client.resume_request()
+            return
+
+    def _broken(self, failure: object) -> None:
+        self._log.failure("Defect: a request could not be sent", failure=failure)
+        self._fail(BackendLost("the request could not be sent"))
+
+    def _fail(self, error: HTTPError) -> None:
+        self._over = True
+        self._client.failed(error)
