@@ -1,0 +1,124 @@
+"""The PROXY header in front of any protocol, TLS included: required from proxies, and then out of the way. Floor 4.
+
+Once the header is read the transport belongs to the wrapped protocol, and nothing of this stays in the data path. So
+``transport.getPeer()`` goes on naming the proxy: the client is whom ``buildProtocol(addr)`` was told of, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from twisted.internet import address
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stickyproxy.model import Peer
+from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser
+from stickyproxy.sweep import NEVER, Sweep
+
+_log = Logger()
+
+
+@implementer(IProtocolFactory)
+class ProxyProtocolFactory:
+    """Require a PROXY header (v1 or v2) from the peers in ``networks``; everybody else is a client himself.
+
+    ``networks``: addresses or networks as text (``"10.0.0.0/8"``); IPv4 ones match IPv4 peers of an IPv6 socket too. A
+    peer whose header is not complete after ``timeout`` seconds, or is none, is dropped. ``wrapped.buildProtocol`` is
+    called when the header is there, with the address that it names (without one: of the proxy). Put TLS behind this,
+    as the wrapped factory: a proxy speaks before the handshake.
+    """
+
+    def __init__(self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float) -> None:
+        self.wrapped = wrapped
+        self.sweep = sweep
+        self.timeout = timeout
+        self._networks = [ip_network(network, strict=False) for network in networks]
+
+    def buildProtocol(self, addr: Any) -> IProtocol | None:
+        if self.is_proxy(addr):
+            return _Awaiting(self, addr)
+        built: IProtocol | None = self.wrapped.buildProtocol(addr)
+        return built
+
+    def is_proxy(self, addr: Any) -> bool:
+        """Whether a header is required from this peer. Unix sockets have no address, so they are in no network."""
+        return isinstance(addr, address.IPv4Address | address.IPv6Address) and _is_in(addr.host, self._networks)
+
+    def doStart(self) -> None:
+        self.wrapped.doStart()
+
+    def doStop(self) -> None:
+        self.wrapped.doStop()
+
+
+def _is_in(host: str, networks: list[IPv4Network | IPv6Network]) -> bool:
+    peer = ip_address(host.partition("%")[0])
+    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
+        peer = peer.ipv4_mapped
+    return any(peer in network for network in networks)
+
+
+def _address(peer: Peer) -> IAddress:
+    if peer.host == "unix":
+        unix: IAddress = address.UNIXAddress(None)
+        return unix
+    kind = address.IPv6Address if ":" in peer.host else address.IPv4Address
+    return kind("TCP", peer.host, peer.port)
+
+
+class _Awaiting(Protocol):
+    """A connection of a proxy whose header is not complete yet."""
+
+    transport: Any
+
+    def __init__(self, factory: ProxyProtocolFactory, addr: Any) -> None:
+        self.deadline = NEVER
+        self._factory = factory
+        self._addr = addr
+        self._parser = HeaderParser()
+        self._refused = False
+
+    def connectionMade(self) -> None:
+        self._factory.sweep.watch(self)
+        self.deadline = self._factory.sweep.after(self._factory.timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        try:
+            read = self._parser.feed(data)
+        except BadProxyHeader as error:
+            self._refuse(str(error))
+            return
+        if read is None:
+            return
+        self._factory.sweep.forget(self)
+        header, rest = read
+        transport = self.transport
+        inner = self._factory.wrapped.buildProtocol(self._addr if header.source is None else _address(header.source))
+        if inner is None:
+            self._refused = True
+            transport.loseConnection()
+            return
+        transport.protocol = inner
+        inner.makeConnection(transport)
+        if rest and not getattr(transport, "disconnecting", False):
+            inner.dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._factory.sweep.forget(self)
+
+    def expired(self) -> None:
+        self._refuse("No complete PROXY header came in time")
+
+    def _refuse(self, why: str) -> None:
+        _log.info("{peer} is dropped: {why}", peer=self._addr, why=why)
+        self._refused = True
+        self._factory.sweep.forget(self)
+        self.transport.abortConnection()
