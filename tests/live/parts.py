@@ -80,6 +80,7 @@ class Program:
         self._start()
 
     def _start(self) -> None:
+        self.stopped = False
         self.process = subprocess.Popen(
             self.arguments,
             cwd=self._cwd,
@@ -130,6 +131,7 @@ class Program:
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 15) -> int:
         """End it by a signal and return its exit status. Again is fine."""
+        self.stopped = True
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -216,7 +218,7 @@ class Proxy(Program):
         try:
             self.wait_for(r"Frontend \S+ listens on ", count=wanted, timeout=30)
         except BaseException:
-            self.process.kill()
+            self.kill()
             raise
 
     def rss(self) -> int:
@@ -226,10 +228,11 @@ class Proxy(Program):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        ran = self.process.poll() is None
+        ran, ended_by_test = self.process.poll() is None, self.stopped
         self.stop()
         if error is None:
-            assert not ran or "Server Shut Down." in self.log, f"the proxy did not end in peace:\n{self.log}"
+            peaceful = "Server Shut Down." in self.log if ran else ended_by_test
+            assert peaceful, f"the proxy did not end in peace:\n{self.log}"
             assert self._tracebacks or not TROUBLE.search(self.log), self.log
 
 
