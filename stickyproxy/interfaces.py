@@ -6,17 +6,22 @@ the path holds an object that provides ``IExtension``. The built-ins come by the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
+
+from stickyproxy.model import Arrival
 
 
 class IExtension(IPlugin):
     """A named maker of affinities, balancers and whatever else the configuration names."""
 
-    name = Attribute("str: the word in the configuration, as in ``balance = \"NAME\"`` or ``affinity.by = \"NAME\"``.")
+    name = Attribute('str: the word in the configuration, as in ``balance = "NAME"`` or ``affinity.by = "NAME"``.')
     makes = Attribute("The interface that ``make`` returns a provider of (``IAffinity``, ``IBalancer`` …).")
 
-    def make(**options):
+    def make(**options: Any) -> Any:
         """Make one for one cluster.
 
         The keyword parameters of ``make`` are the keys that the configuration accepts: their annotations are what
@@ -38,7 +43,7 @@ class ICandidate(Interface):
 class IBalancer(Interface):
     """The arithmetic that picks a backend for an unbound client. One for each cluster; it may keep state."""
 
-    def choose(candidates, arrival):
+    def choose(candidates: Sequence[Any], arrival: Arrival) -> Any:
         """Pick one of ``candidates`` (a non-empty sequence of ``ICandidate``) for ``arrival`` (``model.Arrival``).
 
         It returns an element of the sequence, and does not raise.
@@ -51,20 +56,20 @@ class IAffinity(Interface):
     remembers = Attribute("bool: False only for the affinity that binds nobody.")
     cookie = Attribute("bytes or None: the name of the cookie that is ours, removed from requests to the backend.")
 
-    def members(ids):
+    def members(ids: Iterable[str]) -> None:
         """The backends of the cluster have these ids (an iterable of str, none empty) from now on.
 
         It is called before anything is recalled, and again whenever a backend is added or removed; the order of the
         ids means nothing, and states and weights are none of its business.
         """
 
-    def recall(arrival):
+    def recall(arrival: Arrival) -> str | None:
         """The id (str) of the backend that ``arrival`` is bound to, or None. It never raises, whatever was sent.
 
         The backend need not be a member any more; its id is ``model.GONE`` where only that is known.
         """
 
-    def bind(arrival, backend_id):
+    def bind(arrival: Arrival, backend_id: str) -> bytes | None:
         """Remember that ``arrival`` is served by ``backend_id`` (str) from now on.
 
         It is called for every arrival that reached its backend, also one that was bound to it already: that has to

@@ -1,7 +1,7 @@
 """Cookies: reading ours, hiding it from the backend, setting it (RFC 6265, and 6265bis for the younger attributes).
 
-Floor 2, pure. Reading and hiding run for every request: a value with one such cookie, written as every browser writes it,
-is handled by a few searches; everything else is taken apart.
+Floor 2, pure. Reading and hiding run for every request: a field with one such cookie, written as every browser writes
+it, is handled by two searches; everything else is taken apart.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class CookieTemplate:
             if holds and self.secure is not True:
                 raise ValueError(f"cookie: browsers take {why} only with secure = true")
         if prefix.startswith("__host-") and (self.path != "/" or self.domain is not None):
-            raise ValueError(f"cookie: browsers take the name {self.name!r} only with path = \"/\" and without domain")
+            raise ValueError(f'cookie: browsers take the name {self.name!r} only with path = "/" and without domain')
         object.__setattr__(self, "_start", self.name.encode("ascii") + b"=")
         object.__setattr__(self, "_on_plain", self._attributes(secure=self.secure is True))
         object.__setattr__(self, "_on_tls", self._attributes(secure=self.secure is not False))

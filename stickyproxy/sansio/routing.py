@@ -1,19 +1,20 @@
 """Which cluster a request goes to, by its host and path. Floor 2, pure.
 
-A route is a predicate, and the most specific one that holds wins: the host first (exact, then the longest wildcard, then
-routes for any host), and among the routes of one host the longest path. A request that no route of its host matches goes
-on to the less specific hosts, and at last to the default: routes are alternatives, not virtual servers.
+A route is a predicate, and the most specific one that holds wins: the host first (exact, then the longest wildcard,
+then routes for any host), and among the routes of one host the longest path. A request that no route of its host
+matches goes on to the less specific hosts, and at last to the default: routes are alternatives, not virtual servers.
 
 Hosts are compared without port, case and a trailing dot. ``*.example.org`` stands for one or more labels, so
 ``a.b.example.org`` matches and ``example.org`` does not (as in nginx and Envoy).
 
-A path is a prefix that ends where a segment ends: ``/api`` matches ``/api``, ``/api/x`` and ``/api?x`` but not ``/apix``;
-``/v1/`` matches what is below, but not ``/v1``. (Envoy's ``path_separated_prefix`` does the same; nginx's ``location``,
-HAProxy's ``path_beg`` and Envoy's ``prefix`` compare bytes, so that ``/api`` would take ``/apix``.)
+A path is a prefix that ends where a segment ends: ``/api`` matches ``/api``, ``/api/x`` and ``/api?x`` but not
+``/apix``; ``/v1/`` matches what is below, but not ``/v1``. (Envoy's ``path_separated_prefix`` does the same; nginx's
+``location``, HAProxy's ``path_beg`` and Envoy's ``prefix`` compare bytes, so that ``/api`` takes ``/apix``.)
 
-What is compared is the path as a backend may come to read it, as in nginx: ``%XX`` decoded once, ``.`` and ``..`` resolved
-(RFC 3986 section 5.2.4), repeated slashes merged. So ``/public/%2e%2e/admin`` and ``//admin`` go where ``/admin`` goes.
-Only the comparison sees that path: the backend gets the target as it was sent.
+What is compared is the path as a backend may come to read it, as in nginx: ``%XX`` decoded once, ``.`` and ``..``
+resolved (RFC 3986 section 5.2.4), repeated slashes merged. So ``/public/%2e%2e/admin`` and ``//admin`` go where
+``/admin`` goes. (Envoy does that with ``normalize_path`` and ``merge_slashes``, HAProxy with ``http-request
+normalize-uri``.) Only the comparison sees that path: the backend gets the target as it was sent.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def _host_key(host: str | None) -> bytes:
         except ValueError:
             raise ValueError(f"host {host!r}: routes have no port; write the name alone") from None
     if not re.fullmatch(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", name) or (name is host and name.startswith(".")):
-        raise ValueError(f"host {host!r}: expected a name (international ones as xn--…), '*.' and a name, or an address")
+        raise ValueError(f"host {host!r}: expected a name (international ones as xn--…) or '*.' and a name")
     return name.rstrip(".").lower().encode()
 
 
@@ -161,5 +162,5 @@ def _compile(by_host: dict[bytes, dict[bytes, str]], host: bytes) -> _Matcher:
     order = [host, *sorted(less, key=len, reverse=True), *([b""] if host and b"" in by_host else [])]
     routes = [route for each in order for route in sorted(by_host[each].items(), key=lambda item: -len(item[0]))]
     ends = [b"" if prefix.endswith(b"/") else rb"(?:[/?]|\Z)" for prefix, _ in routes]
-    pattern = b"|".join(b"(" + re.escape(prefix) + b")" + end for (prefix, _), end in zip(routes, ends))
+    pattern = b"|".join(b"(" + re.escape(prefix) + b")" + end for (prefix, _), end in zip(routes, ends, strict=True))
     return _Matcher(re.compile(pattern, re.DOTALL).match, tuple(cluster for _, cluster in routes))

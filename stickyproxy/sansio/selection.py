@@ -1,12 +1,14 @@
 """Which backend serves an arrival: recall, is it eligible, else choose. Floor 2, pure.
 
 The one place where affinity, balancer and the states of the backends meet, for HTTP, WebSockets and TCP alike. The
-caller tells ``affinity.bind`` once the chosen backend was reached, and asks again with its id in ``tried`` if it was not.
+caller tells ``affinity.bind`` once the chosen backend was reached; if it was not, he asks again with its id in
+``tried``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stickyproxy.interfaces import IAffinity, IBalancer
@@ -46,7 +48,7 @@ def select(
     affinity: IAffinity,
     balancer: IBalancer,
     arrival: Arrival,
-    tried: Set[str] = frozenset(),
+    tried: AbstractSet[str] = frozenset(),
 ) -> Choice[C] | None:
     """The backend of ``members`` (by id) for ``arrival``; None when nobody may take it.
 

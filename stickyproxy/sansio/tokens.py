@@ -4,9 +4,9 @@ A token is 33 bytes, 44 characters of base64url (RFC 4648 section 5; no padding 
 
     version (1)  key id (4)  issued, seconds since the epoch (4)  tag of the backend (8)  MAC (16)
 
-Everything is HMAC-SHA256 (RFC 2104), cut off, under a key of its own for every cluster and cookie name, so that a token of
-one cluster means nothing to another. The tag depends on the id of the backend alone: not on its address, nor on its place
-in the configuration, and it reveals neither.
+Everything is HMAC-SHA256 (RFC 2104), cut off, under a key of its own for every cluster and cookie name, so that a token
+of one cluster means nothing to another. The tag depends on the id of the backend alone: not on its address, nor on its
+place in the configuration, and it reveals none of them.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ _IPV6 = 1 << 128  # keeps the networks of the two families apart
 class SourceAffinity:
     """Clients of one network (``ipv4_prefix``, ``ipv6_prefix`` bits) go to one backend.
 
-    ``clock()`` gives seconds. What was not seen for ``idle`` seconds is forgotten, and the longest unseen when there are
-    more than ``size`` networks. A client without an IP address (a Unix socket) is not bound.
+    ``clock()`` gives seconds. What was not seen for ``idle`` seconds is forgotten, and the longest unseen when there
+    are more than ``size`` networks. A client without an IP address (a Unix socket) is not bound.
     """
 
     remembers = True
