@@ -56,7 +56,8 @@ def test_every_package_says_what_it_is() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_fits_on_the_table(path: Path) -> None:
     """A module stops at 400 lines."""
-    assert len(path.read_text().splitlines()) <= 400
+    lines = path.read_text().count("\n")
+    assert lines <= 400
 
 
 def test_function_fits_on_the_screen() -> None:
