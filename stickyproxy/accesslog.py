@@ -1,0 +1,216 @@
+r"""One line for each request, and one for each ended tunnel. Floor 3.
+
+The Combined log format of Apache (httpd's mod_log_config), in UTC, and behind it what a balancer has to tell, as
+``key=value``. What came over the wire is escaped as Apache does it, so that nobody can forge a line: ``\"``, ``\\`` and
+``\xhh`` for all that is not printable ASCII.
+
+A request pays for appending one tuple: lines are made and written by the batch, in one blocking write.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import lru_cache
+from typing import NamedTuple
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from stickyproxy.model import Outcome, RequestHead, Side
+from stickyproxy.sansio.forwarding import own_request_id
+
+#: Entries held before they are written: as many as keep one batch below a millisecond.
+BATCH = 128
+
+_SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+_ESCAPES = [chr(byte) if byte in _SAFE else f"\\x{byte:02x}" for byte in range(256)]
+_ESCAPES[0x22], _ESCAPES[0x5C] = '\\"', "\\\\"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class HTTPEntry(NamedTuple):
+    """An answered request, an upgrade by its 101 included. Times are seconds, ``ended`` since the epoch."""
+
+    client: str  #: IP address as text, as far as it is believed
+    head: RequestHead | None  #: None if none could be read
+    status: int
+    sent: int  #: bytes of content to the client
+    ended: float
+    duration: float
+    cluster: str = ""  #: empty: none was chosen
+    backend: str = ""
+    outcome: Outcome = Outcome.NONE
+    request_id: bytes = b""  #: the id of a request that brought none of its own
+
+
+class RelayEntry(NamedTuple):
+    """A WebSocket or TCP relay that has ended. Times as in ``HTTPEntry``."""
+
+    client: str
+    protocol: str  #: ``"websocket"`` or ``"tcp"``
+    received: int  #: bytes from the client
+    sent: int  #: bytes to the client
+    ended: float
+    duration: float
+    cluster: str = ""
+    backend: str = ""
+    outcome: Outcome = Outcome.NONE
+    closed_by: Side | None = None  #: who ended it first; None: the proxy (silence, shutdown)
+    head: RequestHead | None = None  #: of a WebSocket
+    request_id: bytes = b""
+
+
+def format_http(entry: HTTPEntry) -> str:
+    """The line of a request, without its end."""
+    client, head, status, sent, ended, duration, cluster, backend, outcome, request_id = entry
+    if head is None:
+        request, referer, agent = "-", "-", "-"
+    else:
+        request = f"{head.method.decode()} {_escape(head.target)} HTTP/1.{head.minor}"
+        referer = agent = "-"
+        for name, _, value in head.fields:
+            if name == b"user-agent":
+                agent = _escape(value)
+            elif name == b"referer":
+                referer = _escape(value)
+        if b"x-request-id" in head.named:
+            request_id = own_request_id(head) or request_id
+    return (
+        f'{client} - - [{_stamp(int(ended))}] "{request}" {status} {sent} "{referer}" "{agent}" '
+        f"cluster={_word(cluster)} backend={_word(backend)} ms={duration * 1000:.3f} affinity={outcome.value} "
+        f"id={_escape(request_id) or '-'}"
+    )
+
+
+def format_relay(entry: RelayEntry) -> str:
+    """The line of an ended relay, without its end: a request of its own kind, without a status."""
+    head, request_id = entry.head, entry.request_id
+    target = f" {_escape(head.target)}" if head is not None else ""
+    if head is not None:
+        request_id = own_request_id(head) or request_id
+    return (
+        f'{entry.client} - - [{_stamp(int(entry.ended))}] "{entry.protocol.upper()}{target}" - {entry.sent} "-" "-" '
+        f"cluster={_word(entry.cluster)} backend={_word(entry.backend)} ms={entry.duration * 1000:.3f} "
+        f"affinity={entry.outcome.value} id={_escape(request_id) or '-'} received={entry.received} sent={entry.sent} "
+        f"closed={entry.closed_by.value if entry.closed_by else 'proxy'}"
+    )
+
+
+class AccessLog(Service):
+    """Writes entries to a file (made with mode 0640, appended to), or to standard output for ``"-"``.
+
+    A batch is written after ``flush_interval`` seconds, or as soon as it is full. An error of the disk loses lines, is
+    told in the log once, and never reaches the request. Starting raises OSError where the file can not be opened.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: str, clock: IReactorTime, flush_interval: float = 1.0) -> None:
+        self.path = path
+        self._clock = clock
+        self._interval = flush_interval
+        self._entries: list[HTTPEntry | RelayEntry] = []
+        self._call: IDelayedCall | None = None
+        self._file: int | None = None
+        self._lost = 0
+        self._torn = False
+
+    def startService(self) -> None:
+        """Open the file."""
+        if self._file is None:
+            self._file = self._open()
+        super().startService()
+
+    def stopService(self) -> None:
+        """Write what is left. Entries that still come, from connections that end later, are written one by one."""
+        super().stopService()
+        self.close()
+
+    def record(self, entry: HTTPEntry | RelayEntry) -> None:
+        """Write ``entry`` soon."""
+        entries = self._entries
+        entries.append(entry)
+        if len(entries) == 1 and self.running:
+            self._call = self._clock.callLater(self._interval, self.flush)
+        elif len(entries) >= BATCH or not self.running:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all entries now."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        lines = [format_http(entry) if isinstance(entry, HTTPEntry) else format_relay(entry) for entry in entries]
+        try:
+            self._write("\n".join([*lines, ""]).encode("ascii", "backslashreplace"))
+        except OSError as error:
+            if not self._lost:
+                self._log.error("Lines of the access log {path} are lost: {error}", path=self.path, error=error)
+            self._lost += len(entries)
+        else:
+            if self._lost:
+                self._log.warn("The access log {path} goes on, {lost} lines are lost", path=self.path, lost=self._lost)
+            self._lost = 0
+        if not self.running:
+            self.close()
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name, the old one having been moved away (logrotate)."""
+        self.flush()
+        if self.path == "-":
+            return
+        try:
+            fresh = self._open()
+        except OSError as error:
+            self._log.error("The access log {path} can not be opened again: {error}", path=self.path, error=error)
+            return
+        if self._file is not None:
+            os.close(self._file)
+        self._file = fresh
+
+    def close(self) -> None:
+        """Write what is left, and let go of the file."""
+        if self._entries:
+            self.flush()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self) -> int:
+        if self.path == "-":
+            return os.dup(1)  # not sys.stdout, which twistd turns into log messages
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = self._open()
+        if self._torn:
+            data = b"\n" + data
+        while data:
+            written = os.write(self._file, data)
+            self._torn = data[written - 1] != 0x0A
+            data = data[written:]
+
+
+def _escape(value: bytes) -> str:
+    if value.translate(None, _SAFE):
+        return "".join([_ESCAPES[byte] for byte in value])
+    return value.decode("ascii")
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str) -> str:
+    """A name from the configuration as one word."""
+    return _escape(text.encode()).replace(" ", "\\x20") or "-"
+
+
+@lru_cache(maxsize=16)
+def _stamp(second: int) -> str:
+    """``10/Oct/2000:13:55:36 +0000``, whatever the locale."""
+    at = time.gmtime(second)
+    return time.strftime(f"%d/{_MONTHS[at.tm_mon - 1]}/%Y:%H:%M:%S +0000", at)
