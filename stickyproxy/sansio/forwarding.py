@@ -53,7 +53,7 @@ _THEIRS = _names(
 _FRAMING = _names("content-length transfer-encoding")
 _IMITATIONS = _imitations(_OURS | _FRAMING, "_!#$%&'*+.^`|~") | _imitations(_THEIRS, "_")
 
-_NOT_FORWARDED = _HOP_BY_HOP | _OURS | _IMITATIONS | _names("host cookie content-length expect proxy max-forwards")
+_NOT_FORWARDED = _HOP_BY_HOP | _OURS | _IMITATIONS | _names("host cookie content-length expect proxy")
 _NOT_FORWARDED_UNTRUSTED = _NOT_FORWARDED | _THEIRS
 _NOT_ANSWERED = _HOP_BY_HOP | _names("content-length via")
 #: ``Connection`` never removes these (the others that it may not name are written anew in any case).
@@ -63,8 +63,8 @@ _NOT_TRAILING = (
     | _imitations(_HOP_BY_HOP, "_")
     | _names(
         "age authorization cache-control content-encoding content-location content-range content-type date expires "
-        "if-match if-modified-since if-none-match if-range if-unmodified-since location pragma range retry-after "
-        "set-cookie trailer vary warning www-authenticate authentication-info"
+        "if-match if-modified-since if-none-match if-range if-unmodified-since location max-forwards pragma range "
+        "retry-after set-cookie trailer vary warning www-authenticate authentication-info"
     )
 )
 
