@@ -10,6 +10,7 @@ import re
 
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import (
+    IHostnameResolver,
     IReactorPluggableNameResolver,
     IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpointStringParser,
@@ -30,7 +31,7 @@ class _Nowhere:
 
     nameResolver = None  # noqa: N815 - the interface's name
 
-    def installNameResolver(self, resolver: object) -> None:  # noqa: N802 - likewise
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:  # noqa: N802 - likewise
         raise NotImplementedError
 
 
@@ -49,6 +50,15 @@ def check_backend(text: str) -> None:
     _check_port(text, _CLIENT_PORT.get(kind), lowest=1)
     if kind in ("tcp", "ssl", "tls", "unix"):
         _parse(clientFromString, text)
+
+
+def host_of(text: str) -> str | None:
+    """The host that the endpoint string of a backend names; None for a kind that has none (``unix:``)."""
+    kind, *arguments = _arguments(text)
+    if kind not in _CLIENT_PORT:
+        return None
+    named = [a.removeprefix("host=") for a in arguments if a.startswith("host=")]
+    return (named or arguments)[0].replace("\\:", ":")
 
 
 def _arguments(text: str) -> list[str]:

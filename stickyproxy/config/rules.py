@@ -23,6 +23,7 @@ HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("limits",),
     ("timeouts", "head"),
     ("timeouts", "body"),
+    ("timeouts", "send"),
     ("timeouts", "keep_alive"),
 )
 HTTP_CLUSTER_KEYS: tuple[Keys, ...] = (("pool",), ("timeouts", "answer"))
@@ -44,7 +45,8 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
     tcp = frontend.get("protocol") == "tcp"
     if tcp:
         for keys in HTTP_FRONTEND_KEYS:
-            if _has(frontend, keys):
+            proxied = keys == ("timeouts", "head") and "accept_proxy_protocol" in frontend  # that header's time, too
+            if _has(frontend, keys) and not proxied:
                 yield keys, 'only for protocol = "http"'
     if "cluster" not in frontend and (tcp or not frontend.get("routes")):
         yield ("cluster",), "required: the name of a cluster" + ("" if tcp else ", or routes")

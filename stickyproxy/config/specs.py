@@ -26,6 +26,7 @@ from stickyproxy.config.units import (
     Network,
     PathPrefix,
     Secret,
+    ServerName,
     Size,
     Weight,
 )
@@ -83,7 +84,8 @@ class FrontendTimeouts:
     head: Duration = attrs.field(
         default=10.0,
         metadata=told(
-            "For the whole request head, from its first byte (or from the accept, for the first). HTTP only.",
+            "For the whole request head, from its first byte (or from the accept, for the first); for a PROXY "
+            "header as well. HTTP, or with `accept_proxy_protocol`.",
             "HAProxy `timeout http-request`, nginx `client_header_timeout`, Envoy `request_headers_timeout`",
         ),
     )
@@ -183,7 +185,7 @@ class FrontendTLS:
 
 @attrs.frozen
 class Frontend:
-    """A listening endpoint and its treatment. ``access_log``: None (off), "-" (standard output) or a path."""
+    """A listening endpoint and its treatment."""  # access_log: None (off), "-" (standard output) or a path
 
     name: str
     listen: tuple[ListenEndpoint, ...] = attrs.field(
@@ -270,7 +272,7 @@ class BackendTLS:
             "HAProxy `ca-file`, nginx `proxy_ssl_trusted_certificate`, Envoy `trusted_ca`",
         ),
     )
-    server_name: HostPattern | None = attrs.field(
+    server_name: ServerName | None = attrs.field(
         default=None,
         metadata=told(
             "The name that a backend must prove, and that it is asked for. Absent: the host of its endpoint.",
@@ -309,7 +311,7 @@ class Pool:
         default=64,
         metadata=told(
             "How many for each backend; 0 keeps none.",
-            "HAProxy `pool-max-conn`, nginx `keepalive`, Envoy `max_requests_per_connection`",
+            "HAProxy `pool-max-conn`, nginx `keepalive`",
         ),
     )
     idle: Duration = attrs.field(
@@ -348,7 +350,7 @@ class BackendTable:
 
 @attrs.frozen
 class Cluster:
-    """Interchangeable backends with one balancer and one affinity. ``keys`` signs what clients carry: newest first."""
+    """Interchangeable backends with one balancer and one affinity."""  # keys: newest first
 
     name: str
     backends: Annotated[tuple[Backend, ...], ByName("id")] = attrs.field(
@@ -406,7 +408,7 @@ class Configuration:
 
 @attrs.frozen
 class Document:
-    """The file as it is written: what stands at its top."""
+    """What stands before the first table, and the tables that hold all else."""
 
     frontend: Annotated[tuple[Frontend, ...], ByName("name")] = attrs.field(
         metadata=told("The frontends by their names.")

@@ -51,18 +51,26 @@ def signs(extension: Any) -> bool:
     return "key_ring" in inspect.signature(extension.make).parameters
 
 
+def kind_of(type_: Any) -> Kind | None:
+    """The ``Kind`` of an alias of ``units``, also where None is possible beside it."""
+    marks = (mark for mark in getattr(type_, "__metadata__", ()) if isinstance(mark, Kind))
+    return next(marks, None) or next(filter(None, map(kind_of, get_args(type_))), None)
+
+
 def describe(type_: Any) -> str:
     """What a value of ``type_`` is written like: finishes the sentence "expected …"."""
     plain = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
-        kinds = [m.expected for m in type_.__metadata__ if isinstance(m, Kind)]
-        return kinds[0] if kinds else describe(arguments[0])
+        kind = kind_of(type_)
+        words = {ByName: "a table for each name", Makes: 'a name, or a table with "by"'}
+        named = [words[type(mark)] for mark in type_.__metadata__ if type(mark) in words]
+        return kind.expected if kind else named[0] if named else describe(arguments[0])
     if origin is Literal:
         return joined(f'"{a}"' if isinstance(a, str) else str(a).lower() for a in arguments)
     if origin in (Union, types.UnionType):
         words = [describe(a) for a in arguments if a is not type(None)]
-        return joined([*words, '"unlimited"'] if _unlimited(type_) else words)
+        return joined([*words, '"unlimited"'] if may_be_unlimited(type_) else words)
     if origin is tuple:
         return f"a list; each: {describe(arguments[0])}"
     if isinstance(type_, type) and issubclass(type_, enum.Enum):
@@ -107,14 +115,14 @@ class Structure:
         return self.value(value, get_args(type_)[0])
 
     def _union(self, value: Any, type_: Any) -> Any:
-        if value == "unlimited" and _unlimited(type_):
+        if value == "unlimited" and may_be_unlimited(type_):
             return None
         members = [a for a in get_args(type_) if a is not type(None)]
         for member in members:
             try:
                 return self.value(value, member)
             except ValueError:
-                if len(members) == 1 and not _unlimited(type_):
+                if len(members) == 1 and not may_be_unlimited(type_):
                     raise
         raise ValueError(f"expected {describe(type_)}, found {_shown(value)}")
 
@@ -230,7 +238,9 @@ def _shown(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value) if type(value) is int else found(value)
 
 
-def _unlimited(type_: Any) -> bool:
+def may_be_unlimited(type_: Any) -> bool:
     """None may be written where it lifts a limit on a number; elsewhere the key is left out."""
+    if get_origin(type_) is Annotated:
+        return may_be_unlimited(get_args(type_)[0])
     members = [get_args(a)[0] if get_origin(a) is Annotated else a for a in get_args(type_)]
     return type(None) in members and (int in members or float in members)

@@ -43,10 +43,22 @@ class Place:
 
 @attrs.frozen
 class Kind:
-    """How a value is written. ``expected`` finishes the sentence "expected …"; ``read`` raises ``ValueError``."""
+    """How a value is written. ``expected`` finishes the sentence "expected …"; ``read`` raises ``ValueError``.
+
+    ``write`` gives back the TOML value, where that is another.
+    """
 
     expected: str
     read: Callable[[Any, Place], Any]
+    write: Callable[[Any], Any] | None = None
+
+
+@attrs.frozen
+class Told:
+    """What the reference says of an option, and what other proxies call it: ``Annotated[bool, Told("…")]``."""
+
+    text: str
+    elsewhere: str = ""
 
 
 def found(value: object) -> str:
@@ -84,6 +96,19 @@ def read_size(value: object, _: Place | None = None) -> int:
     if not match:
         raise ValueError(f'expected {SIZE}, found "{value}"')
     return int(match[1]) * _BYTES[match[2]]
+
+
+def write_duration(seconds: float) -> str:
+    """Seconds → ``"10m"``: in the largest unit that leaves no fraction."""
+    milliseconds = round(seconds * 1000)
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if milliseconds % (_SECONDS[unit] * 1000) == 0)
+    return f"{round(milliseconds / 1000 / _SECONDS[unit])}{unit}"
+
+
+def write_size(size: int) -> str:
+    """Bytes → ``"64KiB"``."""
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if unit == "B" or (size and size % _BYTES[unit] == 0))
+    return f"{size // _BYTES[unit]}{unit}"
 
 
 def whole(least: int, most: int | None = None, hint: str = "") -> Kind:
@@ -150,10 +175,17 @@ def _host(value: object, _: Place) -> str:
     return text
 
 
+def _server_name(value: object, _: Place) -> str:
+    text = expect_text(value, "a host name or an address")
+    if not re.fullmatch(r"[\w.:-]+", text):
+        raise ValueError(f'expected a host name or an address, found "{text}"')
+    return text
+
+
 def _prefix(value: object, _: Place) -> str:
     text = expect_text(value, 'a path that begins with "/"')
-    if not text.startswith("/") or re.search(r"[^!-~]|[?#]", text):
-        raise ValueError(f'expected a path that begins with "/", as it is sent, without query, found "{text}"')
+    if not text.startswith("/") or re.search(r"[?#\x00-\x1f\x7f]", text):
+        raise ValueError(f'expected a path that begins with "/", without query and fragment, found "{text}"')
     return text
 
 
@@ -180,8 +212,8 @@ def joined(words: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-Duration = Annotated[float, Kind(DURATION, read_duration)]
-Size = Annotated[int, Kind(SIZE, read_size)]
+Duration = Annotated[float, Kind(DURATION, read_duration, write_duration)]
+Size = Annotated[int, Kind(SIZE, read_size, write_size)]
 Count = Annotated[int, whole(1)]
 CountOrZero = Annotated[int, whole(0)]
 Weight = Annotated[int, whole(1, 256, hint='; a backend that shall take no new clients has state = "drain"')]
@@ -192,6 +224,10 @@ BackendEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:127.0.0.1
 Network = Annotated[str, Kind(NETWORK, _network)]
 ClusterName = Annotated[str, Kind("the name of a cluster", _cluster)]
 HostPattern = Annotated[str, Kind(HOST, _host)]
+ServerName = Annotated[str, Kind("a host name or an address", _server_name)]
 PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]
 Secret = Annotated[bytes, Kind(SIGNING_KEY, _secret)]
-AccessLog = Annotated[str | None, Kind("true (standard output), false, or a path", _access_log)]
+AccessLog = Annotated[
+    str | None,
+    Kind("true (standard output), false, or a path", _access_log, lambda path: True if path == "-" else path),
+]
