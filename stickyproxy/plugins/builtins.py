@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from stickyproxy.config.units import Count, Duration, whole
+from stickyproxy.config.units import Count, Duration, Told, whole
 from stickyproxy.extensions import Extension
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity, SourceAffinity
@@ -21,26 +21,51 @@ def _cookie(
     cluster: str,
     key_ring: KeyRing,
     clock: Callable[[], float],
-    name: str = "SRV",
-    path: str = "/",
-    domain: str | None = None,
-    max_age: Duration | None = None,
-    secure: Literal["auto"] | bool = "auto",
-    http_only: bool = True,
-    same_site: Literal["lax", "strict", "none"] = "lax",
-    partitioned: bool = False,
+    name: Annotated[
+        str, Told("What the cookie is called.", "HAProxy `cookie NAME`, nginx `sticky cookie NAME`")
+    ] = "SRV",
+    path: Annotated[str, Told("The paths that it is for.", "nginx `path=`")] = "/",
+    domain: Annotated[
+        str | None, Told("The domain that it is for. Absent: the host alone that sets it.", "HAProxy `domain`")
+    ] = None,
+    max_age: Annotated[
+        Duration | None, Told("How long the browser keeps it. Unlimited: until the browser ends.", "HAProxy `maxlife`")
+    ] = None,
+    secure: Annotated[
+        Literal["auto"] | bool,
+        Told('Whether browsers send it on TLS only. `"auto"`: if it is set on TLS.', "HAProxy `secure`"),
+    ] = "auto",
+    http_only: Annotated[bool, Told("Whether it is hidden from scripts of the page.", "HAProxy `httponly`")] = True,
+    same_site: Annotated[
+        Literal["lax", "strict", "none"],
+        Told("Whether it goes with requests that other sites cause.", 'HAProxy `attr "SameSite=…"`'),
+    ] = "lax",
+    partitioned: Annotated[
+        bool, Told("Whether a page in a frame has one for each site around it (CHIPS).", 'HAProxy `attr "Partitioned"`')
+    ] = False,
 ) -> CookieAffinity:
+    """A signed cookie of our own. It is taken out of what backends see; HTTP only.
+
+    It names the backend to us alone. One that is forged, cut off or sent twice is as if absent, and is set anew.
+    """
     template = CookieTemplate(name, path, domain, max_age, secure, http_only, same_site, partitioned)
     return CookieAffinity(template, key_ring, cluster, clock)
 
 
 def _source(
     clock: Callable[[], float],
-    ipv4_prefix: Annotated[int, whole(1, 32)] = 32,
-    ipv6_prefix: Annotated[int, whole(1, 128)] = 64,
-    idle: Duration = 1800.0,
-    size: Count = 100_000,
+    ipv4_prefix: Annotated[
+        int, whole(1, 32), Told("The bits of an IPv4 address that tell clients apart.", "HAProxy `src,ipmask()`")
+    ] = 32,
+    ipv6_prefix: Annotated[int, whole(1, 128), Told("The same for IPv6.", "HAProxy `src,ipmask()`")] = 64,
+    idle: Annotated[
+        Duration, Told("When a client that is not seen is forgotten.", "HAProxy `stick-table … expire`")
+    ] = 1800.0,
+    size: Annotated[
+        Count, Told("How many are remembered; then the longest unseen is forgotten.", "HAProxy `stick-table … size`")
+    ] = 100_000,
 ) -> SourceAffinity:
+    """The client's address, learned: adding a backend moves nobody. Clients behind one address share a backend."""
     return SourceAffinity(clock, ipv4_prefix, ipv6_prefix, idle, size)
 
 
