@@ -1,0 +1,198 @@
+"""``twistd stickyproxy``: the command line. Floor 7."""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from random import Random
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from stickyproxy import __version__
+from stickyproxy.config import Configuration, ConfigurationErrors, Mistake, from_tables, load
+from stickyproxy.config.mistakes import Keys, dotted
+from stickyproxy.config.specs import BackendTLS, FrontendTLS
+from stickyproxy.config.structure import INJECTED
+from stickyproxy.errors import StickyproxyError
+from stickyproxy.extensions import Extensions, find_extensions
+from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.model import BackendState
+from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
+
+DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
+
+
+class Options(usage.Options):
+    """What the words after ``twistd stickyproxy`` ask for; wrong words are a ``usage.UsageError``.
+
+    Afterwards ``configuration`` is what to run (None for ``--demo``). Mistakes in it go to standard error, and the
+    program ends with status 1.
+    """
+
+    synopsis = "(--config FILE [--check] | --backend NAME=ENDPOINT ... [--listen ENDPOINT ...] | --demo)"
+    longdesc = f"""Serves HTTP, WebSockets and any other TCP protocol from backends, each client always from the same.
+
+    --config serves what a TOML file says; conf/ has samples, docs/configuration.md every key. With --check the file is
+    only read, and every mistake in it told.
+
+    --backend serves HTTP and WebSockets without a file: each client is bound to a backend by a signed cookie, SRV,
+    whose key lives as long as the process. ENDPOINT is a Twisted endpoint string, as in
+    --listen tcp:8080 --backend a=tcp:127.0.0.1:9001 --backend b=tcp:127.0.0.1:9002
+    Without --listen that is {DEFAULT_LISTEN}.
+
+    --demo runs everything embedded, backends included, and prints the addresses to open."""
+    optParameters = [["config", "c", None, "The configuration, a TOML file."]]
+    optFlags = [
+        ["check", None, "Say whether the configuration is right, and exit: status 0, or 1 and every mistake."],
+        ["demo", None, "Run the demonstration, on loopback only."],
+    ]
+    compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["backend"] = {}
+        self.configuration: Configuration | None = None
+        self.extensions: Extensions = find_extensions()
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Without --config: where clients connect, an endpoint string. May be given again."""
+        self["listen"].append(endpoint)
+
+    def opt_backend(self, backend: str) -> None:
+        """Without --config: a backend, as NAME=ENDPOINT. May be given again."""
+        name, _, endpoint = backend.partition("=")
+        if not name or ":" not in endpoint or ":" in name:
+            raise usage.UsageError(f"--backend {backend}: write NAME=ENDPOINT, such as a=tcp:127.0.0.1:9001")
+        if name in self["backend"]:
+            raise usage.UsageError(f"--backend {backend}: there is a backend {name} already, give each its own name")
+        self["backend"][name] = endpoint
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        sys.stdout.write(f"stickyproxy {__version__}\n")
+        sys.exit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        if words:
+            raise usage.UsageError(f"{words[0]}: what is this? A configuration is given as --config FILE")
+
+    def postOptions(self) -> None:
+        chosen = [f"--{name}" for name in ("config", "backend", "demo") if self[name]]
+        if not chosen:
+            raise usage.UsageError("say what to serve: --config FILE, --backend NAME=ENDPOINT …, or --demo")
+        if len(chosen) > 1:
+            raise usage.UsageError(f"{' and '.join(chosen)}: only one of them says what to serve")
+        if self["listen"] and not self["backend"]:
+            raise usage.UsageError(f"--listen belongs to --backend: {chosen[0]} says itself where to listen")
+        if self["demo"]:
+            if self["check"]:
+                raise usage.UsageError("--check needs something to check: --config FILE")
+            return
+        try:
+            self.configuration = self._load()
+            mistakes = list(trial(self.configuration, self.extensions, files=self["check"]))
+            if mistakes:
+                raise ConfigurationErrors(mistakes)
+        except ConfigurationErrors as errors:
+            sys.stderr.write(f"{errors}\n")
+            sys.exit(1)
+        if self["check"]:
+            sys.stdout.write(summary(self.configuration))
+            sys.exit(0)
+
+    def _load(self) -> Configuration:
+        if self["config"]:
+            return load(self["config"], self.extensions)
+        tables = {
+            "frontend": {"main": {"listen": self["listen"] or [DEFAULT_LISTEN], "cluster": "main"}},
+            "cluster": {
+                "main": {
+                    "affinity": {"by": "cookie", "name": "SRV"},
+                    "keys": [secrets.token_urlsafe(32)],
+                    "backends": self["backend"],
+                }
+            },
+        }
+        return from_tables(tables, self.extensions)
+
+
+def makeService(options: Options) -> IService:
+    """The service for ``options``. Raises ``SystemExit`` with the reason, where the files it needs are not right."""
+    from twisted.internet import reactor  # noqa: TID251 - the one place where it is chosen; all others are given it
+
+    if options["demo"]:
+        from stickyproxy.demo import make_service
+
+        return make_service(reactor)
+    from stickyproxy.service import build
+
+    assert options.configuration is not None
+    try:
+        return build(options.configuration, reactor, options.extensions)
+    except (StickyproxyError, ValueError) as error:
+        raise SystemExit(f"stickyproxy: {error}") from error
+
+
+def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
+    """Mistakes that only show when parts are made: combinations of options, and (``files``) what PEM files hold."""
+    attempts: list[tuple[Keys, Callable[[], Any]]] = []
+    for cluster in configuration.clusters:
+        for key, interface in (("balance", IBalancer), ("affinity", IAffinity)):
+            named = getattr(cluster, key)
+            make = extensions.of(interface)[named.name].make
+            attempts.append((("cluster", cluster.name, key), partial(_make, make, cluster.name, named.options)))
+    if files:
+        attempts += [
+            (("cluster", c.name, "tls"), partial(_backend_tls, c.tls)) for c in configuration.clusters if c.tls
+        ]
+        attempts += [
+            (("frontend", f.name, "tls"), partial(_frontend_tls, f.tls)) for f in configuration.frontends if f.tls
+        ]
+    for keys, attempt in attempts:
+        try:
+            attempt()
+        except (StickyproxyError, ValueError) as error:
+            yield Mistake(configuration.path, dotted(keys), str(error))
+
+
+def _make(make: Callable[..., Any], cluster: str, given: Mapping[str, Any]) -> None:
+    filled_in = {"cluster": cluster, "key_ring": KeyRing([bytes(16)]), "clock": time.time, "random": Random(0)}
+    make(**given, **{name: filled_in[name] for name in INJECTED & inspect.signature(make).parameters.keys()})
+
+
+def _frontend_tls(tls: FrontendTLS) -> None:
+    server_connection_creator(CertificateStore.load(tls.certificates), client_ca=tls.client_ca)
+
+
+def _backend_tls(tls: BackendTLS) -> None:
+    client_creator(tls.server_name or "localhost", ca=tls.ca, certificate=tls.certificate, verify=tls.verify)
+
+
+def summary(configuration: Configuration) -> str:
+    """Frontends, clusters and backends, a line for each."""
+    lines = []
+    for frontend in configuration.frontends:
+        kind = frontend.protocol.upper() + (" on TLS" if frontend.tls else "")
+        lines.append(f"frontend {frontend.name}: {kind} on {', '.join(frontend.listen)}")
+        lines += [f"  {route.host or 'any host'}, {route.path} -> {route.cluster}" for route in frontend.routes]
+        lines += [f"  {'all else' if frontend.routes else 'all'} -> {frontend.cluster}"] if frontend.cluster else []
+    for cluster in configuration.clusters:
+        lines.append(f"cluster {cluster.name}: balance {cluster.balance.name}, affinity {cluster.affinity.name}")
+        for backend in cluster.backends:
+            state = "" if backend.state is BackendState.UP else f", {backend.state.value}"
+            lines.append(f"  {backend.id}: {backend.endpoint}, weight {backend.weight}{state}")
+    counts = (
+        (len(configuration.frontends), "frontend"),
+        (len(configuration.clusters), "cluster"),
+        (sum(len(cluster.backends) for cluster in configuration.clusters), "backend"),
+    )
+    told = ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts)
+    return "\n".join([*lines, f"{configuration.path or 'command line'}: fine ({told})", ""])
