@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate
-from stickyproxy.model import Arrival, Backend, BackendState, Outcome
+from stickyproxy.model import Arrival, Backend, Outcome
 from stickyproxy.sansio.selection import Choice, select
 
 if TYPE_CHECKING:
@@ -28,7 +28,18 @@ WrapTLS = Callable[[IProtocolFactory], IProtocolFactory]
 class Member:
     """A backend of a running cluster: what the configuration says of it, and what it is doing."""
 
-    __slots__ = ("_clock", "_connect_timeout", "_endpoint", "_idle", "_pool_size", "_wrap_tls", "active", "id", "state", "weight")
+    __slots__ = (
+        "_clock",
+        "_connect_timeout",
+        "_endpoint",
+        "_idle",
+        "_pool_size",
+        "_wrap_tls",
+        "active",
+        "id",
+        "state",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -94,7 +105,7 @@ class Member:
         try:
             await attempt
         except DeferredTimeout as timeout:
-            raise ConnectTimeout() from timeout
+            raise ConnectTimeout from timeout
 
     async def _attempt(self, factory: IProtocolFactory, opened: Deferred[None] | None, preface: bytes) -> None:
         if self._wrap_tls is not None:
@@ -122,11 +133,11 @@ class Cluster:
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
 
-    def select(self, arrival: Arrival, tried: Set[str] = frozenset()) -> Choice | None:
+    def select(self, arrival: Arrival, tried: Set[str] = frozenset()) -> Choice[Member] | None:
         """Who serves ``arrival``, leaving out the ids in ``tried``; None when nobody may."""
         return select(self.members, self.affinity, self.balancer, arrival, tried)
 
-    def bind(self, arrival: Arrival, choice: Choice) -> bytes | None:
+    def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
         return None if choice.outcome is Outcome.NONE else self.affinity.bind(arrival, choice.candidate.id)
 
@@ -145,8 +156,8 @@ class _PrefaceFactory(Factory):
         self._wrapped = wrapped
         self._preface = preface
 
-    def buildProtocol(self, addr: IAddress) -> Protocol | None:
-        inner = self._wrapped.buildProtocol(addr)
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        inner = self._wrapped.buildProtocol(addr)  # type: ignore[arg-type]
         return None if inner is None else _Preface(inner, self._preface)
 
 

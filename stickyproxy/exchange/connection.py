@@ -6,7 +6,7 @@ It trusts nothing: an answer that is not well-formed ends the connection, and so
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -15,15 +15,14 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
-    ITCPTransport,
     ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.errors import BadAnswer, BackendLost, BackendSilent, HTTPError
-from stickyproxy.model import ResponseHead, Side
+from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError
+from stickyproxy.model import ResponseHead
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
 from stickyproxy.sansio.http1 import HeadCollector, find_head_end, parse_response_head
 from stickyproxy.sweep import NEVER, Sweep
@@ -51,7 +50,7 @@ class _Mode(enum.Enum):
 class BackendConnection(Protocol):
     """One connection to one backend. ``key`` says who may use it: b"" for everybody, else a PROXY header."""
 
-    transport: ITCPTransport
+    transport: Any  #: ITCPTransport, IConsumer and IPushProducer
 
     def __init__(self, member: Member, sweep: Sweep, *, answer: float, idle: float, key: bytes = b"") -> None:
         self.member = member
@@ -72,7 +71,7 @@ class BackendConnection(Protocol):
         self._reader: BodyReader | None = None
         self._relay: Relay | None = None
         self._reading_paused = False
-        self._failure: HTTPError | None = None
+        self._reusable = False
 
     # What an exchange does with it.
 

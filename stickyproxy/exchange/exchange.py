@@ -1,7 +1,7 @@
-"""One request and its answer: choose, connect, send, retry, receive. Floor 3. RFC 9110 section 9.2.2 for the retries.
+"""One request and its answer: choose, connect, send, retry, receive. Floor 3.
 
-A request goes to another backend, or again to the same, only where that is safe: nothing of it reached a backend, or its
-method is idempotent, it has no body, and the backend closed before the first byte of an answer.
+A request goes to another backend, or again to the same, only where that is safe (RFC 9110 section 9.2.2): nothing of it
+reached a backend, or its method is idempotent, it has no body, and the backend closed before any byte of an answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stickyproxy.cluster import Cluster, Member
-from stickyproxy.errors import BackendLost, BackendSilent, HTTPError, NoBackend
+from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError, NoBackend
 from stickyproxy.exchange.connection import BackendConnection, open_connection
 from stickyproxy.model import CHUNKED, Arrival, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.body import chunk, last_chunk
@@ -88,7 +89,7 @@ class Exchange:
         self.arrival = arrival
         self.head = head
         self.preface = preface
-        self.choice: Choice | None = None
+        self.choice: Choice[Member] | None = None
         self.set_cookie: bytes | None = None  #: to be added to the answer
         self._client = client
         self._data = data
@@ -174,6 +175,8 @@ class Exchange:
 
     def switched(self, head: ResponseHead, early: bytes) -> None:
         """Raises ``BadAnswer``, which ends the connection."""
+        if self._offer is None:
+            raise BadAnswer("the backend changes to a protocol that nobody asked for")
         check_answer(self._offer, head)
         self._bind()
         self._over = True
@@ -276,7 +279,7 @@ class Exchange:
             self._client.resume_request()
             return
 
-    def _broken(self, failure: object) -> None:
+    def _broken(self, failure: Failure) -> None:
         self._log.failure("Defect: a request could not be sent", failure=failure)
         self._fail(BackendLost("the request could not be sent"))
 

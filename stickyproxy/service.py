@@ -1,0 +1,207 @@
+"""A configuration made to run: ``build`` gives a service for any Twisted program. Floor 6."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from stickyproxy.accesslog import AccessLog
+from stickyproxy.cluster import Cluster, Member, WrapTLS
+from stickyproxy.config.endpoints import host_of
+from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.config.specs import Frontend as FrontendSpec
+from stickyproxy.extensions import Extensions, make
+from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.keyfile import read_or_create
+from stickyproxy.model import Backend
+from stickyproxy.sansio.identity import networks
+from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.sweep import Sweep
+from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator, tls_factory
+from stickyproxy.wires.http import HTTPFrontendFactory
+from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
+from stickyproxy.wires.tcp import TCPFrontendFactory
+
+
+class Listener(Service):
+    """Listens on one endpoint. ``listening`` fires with the address, port 0 resolved."""
+
+    _log = Logger()
+
+    def __init__(self, name: str, description: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> None:
+        self.listening: Deferred[IAddress] = Deferred()
+        self._name = name
+        self._description = description
+        self._endpoint = endpoint
+        self._factory = factory
+        self._port: Deferred[IListeningPort] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen, while we may still have the privileges for it. Raises ``CannotListenError``."""
+        refusals: list[Failure] = []
+        self._port = self._endpoint.listen(self._factory)
+        self._port.addCallbacks(self._listens, refusals.append)
+        for refusal in refusals:
+            refusal.raiseException()
+
+    def startService(self) -> None:
+        super().startService()
+        if self._port is None:
+            self.privilegedStartService()
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        port, self._port = self._port, None
+        return Deferred.fromCoroutine(self._stop(port)) if port is not None else succeed(None)
+
+    async def _stop(self, listening: Deferred[IListeningPort]) -> None:
+        port = await listening
+        if port is not None:
+            await port.stopListening() or succeed(None)
+        for connection in list(getattr(self._factory, "connections", ())):
+            connection.abort()
+
+    def _listens(self, port: IListeningPort) -> IListeningPort:
+        self._log.info(
+            "Frontend {frontend} listens on {endpoint}: {address}",
+            frontend=self._name,
+            endpoint=self._description,
+            address=port.getHost(),
+        )
+        self.listening.callback(port.getHost())
+        return port
+
+
+class Proxy(MultiService):
+    """A running configuration."""
+
+    def __init__(self, configuration: Configuration, clusters: dict[str, Cluster]) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.clusters = clusters
+
+
+def build(configuration: Configuration, reactor: Any, extensions: Extensions) -> MultiService:
+    """The service of a whole configuration; nothing listens before it is started.
+
+    Raises ``TLSConfigurationError``, ``KeyFileError`` and ``ValueError`` for what the files that it names do not hold.
+    """
+    timeouts = [
+        seconds
+        for spec in configuration.frontends
+        for seconds in (spec.timeouts.head, spec.timeouts.body, spec.timeouts.keep_alive, spec.timeouts.tunnel)
+    ] + [spec.timeouts.answer for spec in configuration.clusters]
+    sweep = Sweep.for_timeouts(reactor, timeouts)
+    random = Random()
+    directory = configuration.path.parent if configuration.path else None
+    clusters = {
+        spec.name: build_cluster(spec, reactor, extensions, random=random, directory=directory)
+        for spec in configuration.clusters
+    }
+    proxy = Proxy(configuration, clusters)
+    logs: dict[str, AccessLog] = {}
+    for spec in configuration.frontends:
+        if spec.access_log is not None and spec.access_log not in logs:
+            logs[spec.access_log] = AccessLog(spec.access_log, reactor)
+            logs[spec.access_log].setServiceParent(proxy)
+    for spec in configuration.frontends:
+        record = logs[spec.access_log].record if spec.access_log is not None else None
+        factory = _frontend_factory(spec, clusters, sweep, random, reactor, record)
+        for description in spec.listen:
+            Listener(spec.name, description, serverFromString(reactor, description), factory).setServiceParent(proxy)
+    return proxy
+
+
+def _frontend_factory(
+    spec: FrontendSpec,
+    clusters: dict[str, Cluster],
+    sweep: Sweep,
+    random: Random,
+    reactor: Any,
+    record: Callable[[Any], None] | None,
+) -> IProtocolFactory:
+    """PROXY header, then TLS, then the protocol: the order in which they are on the wire."""
+    factory: Any
+    if spec.protocol == "tcp":
+        assert spec.cluster is not None
+        factory = TCPFrontendFactory(clusters[spec.cluster], sweep, idle=spec.timeouts.tunnel, record=record)
+    else:
+        factory = HTTPFrontendFactory(
+            spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record
+        )
+    if spec.tls is not None:
+        factory = tls_factory(_tls_creator(spec.tls), factory, reactor)
+    if spec.accept_proxy_protocol:
+        factory = ProxyProtocolFactory(
+            factory, networks(spec.accept_proxy_protocol), sweep, timeout=spec.timeouts.head
+        )
+    return factory
+
+
+def _tls_creator(spec: FrontendTLS) -> Any:
+    return server_connection_creator(
+        CertificateStore.load(spec.certificates),
+        minimum_version=spec.minimum_version,
+        client_ca=spec.client_ca,
+        client_certificates=spec.client_certificates,
+    )
+
+
+def build_cluster(
+    spec: ClusterSpec, reactor: Any, extensions: Extensions, *, random: Random, directory: Path | None
+) -> Cluster:
+    """One cluster on its own, for ``AffinityResource`` and protocols of your own. Raises as ``build`` does."""
+    members = [_member(spec, backend, reactor) for backend in spec.backends]
+    affinity = extensions.of(IAffinity)[spec.affinity.name]
+    balancer = extensions.of(IBalancer)[spec.balance.name]
+    context: dict[str, Any] = {"cluster": spec.name, "clock": time.time, "random": random}
+    if any("key_ring" in signature(extension.make).parameters for extension in (affinity, balancer)):
+        context["key_ring"] = _key_ring(spec, directory)
+    return Cluster(
+        spec,
+        members,
+        make(affinity, spec.affinity.options, **context),
+        make(balancer, spec.balance.options, **context),
+    )
+
+
+def _member(spec: ClusterSpec, backend: Backend, reactor: Any) -> Member:
+    return Member(
+        backend,
+        clientFromString(reactor, backend.endpoint),
+        reactor,
+        connect_timeout=spec.timeouts.connect,
+        pool_size=spec.pool.size,
+        wrap_tls=_wrap_tls(spec.tls, backend, reactor) if spec.tls is not None else None,
+    )
+
+
+def _wrap_tls(spec: BackendTLS, backend: Backend, reactor: Any) -> WrapTLS:
+    server_name = spec.server_name or host_of(backend.endpoint)
+    if server_name is None:
+        raise ValueError(f"backend {backend.id}: {backend.endpoint} names no host to verify: set tls.server_name")
+    creator = client_creator(server_name, ca=spec.ca, certificate=spec.certificate, verify=spec.verify)
+    return lambda factory: TLSMemoryBIOFactory(creator, isClient=True, wrappedFactory=factory, clock=reactor)
+
+
+def _key_ring(spec: ClusterSpec, directory: Path | None) -> KeyRing:
+    """The keys of the configuration, else of the file, which is made if need be."""
+    if spec.keys:
+        return KeyRing(spec.keys)
+    if spec.key_file is not None:
+        return KeyRing(read_or_create(spec.key_file))
+    return KeyRing(read_or_create(directory / "stickyproxy.key") if directory else [os.urandom(32)])

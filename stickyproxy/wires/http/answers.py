@@ -1,0 +1,168 @@
+"""What goes out to a client, and what the access log says of it. Floor 4. RFC 9112 section 6 for the framing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stickyproxy.accesslog import HTTPEntry, RelayEntry
+from stickyproxy.errors import HTTPError
+from stickyproxy.exchange.exchange import Exchange
+from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
+from stickyproxy.relay import RelayEnd
+from stickyproxy.sansio.body import chunk, last_chunk
+from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers
+from stickyproxy.sansio.identity import Identity
+
+if TYPE_CHECKING:
+    from stickyproxy.wires.http.factory import HTTPFrontendFactory
+
+
+class AnswerWriter:
+    """Writes the answers of one connection, one after another. ``status`` is 0 until the one in progress has begun."""
+
+    __slots__ = (
+        "_began",
+        "_chunked",
+        "_factory",
+        "_identity",
+        "_request",
+        "_sent",
+        "_transport",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, factory: HTTPFrontendFactory, transport: Any, identity: Identity) -> None:
+        self._factory = factory
+        self._transport = transport
+        self._identity = identity
+        self._request: RequestHead | None = None
+        self._chunked = False
+        self._sent = 0
+        self._began = 0.0
+        self.request_id = b""  #: for a request that brings none of its own
+        self.status = 0
+
+    def expect(self, request: RequestHead | None) -> None:
+        """The next answer is to ``request``, or to something that could not be read."""
+        factory = self._factory
+        self._request = request
+        self.status = self._sent = 0
+        self.request_id = factory.request_id()
+        self._began = factory.now() if factory.record is not None else 0.0
+
+    def begin(
+        self,
+        head: ResponseHead,
+        content: bytes,
+        ended: bool,
+        trailers: Sequence[Field],
+        *,
+        keep_alive: bool,
+        set_cookie: bytes | None,
+    ) -> bool:
+        """Write an answer's head and what there is of its content. Whether the connection can go on after it."""
+        request = self._request
+        assert request is not None
+        body = head.body
+        if body < 0:
+            body = CHUNKED if request.minor else UNTIL_CLOSE
+            keep_alive = keep_alive and body == CHUNKED
+        self._chunked = body == CHUNKED
+        self.status = head.status
+        out = forward_answer(
+            head,
+            body=body,
+            client_minor=request.minor,
+            keep_alive=keep_alive,
+            set_cookie=set_cookie,
+            date=b"" if b"date" in head.named else self._factory.date(),
+            head_only=request.method == b"HEAD",
+        )
+        self.go_on(content, ended, trailers, out)
+        return keep_alive
+
+    def go_on(self, content: bytes, ended: bool, trailers: Sequence[Field], out: bytes = b"") -> None:
+        """Write more content."""
+        if content:
+            self._sent += len(content)
+            out += chunk(content) if self._chunked else content
+        if ended and self._chunked:
+            out += last_chunk(forward_trailers(trailers) if trailers else ())
+        if out:
+            self._transport.write(out)
+
+    def refuse(self, error: HTTPError, *, keep_alive: bool) -> None:
+        """Write an answer of our own."""
+        self.status = error.status
+        head_only = self._request is not None and self._request.method == b"HEAD"
+        self._transport.write(error_page(error, keep_alive=keep_alive, head_only=head_only, date=self._factory.date()))
+
+    def switch(self, head: ResponseHead, set_cookie: bytes | None) -> None:
+        """Write a verified 101."""
+        self.status = 101
+        date = b"" if b"date" in head.named else self._factory.date()
+        self._transport.write(
+            forward_answer(
+                head, body=0, client_minor=1, keep_alive=True, set_cookie=set_cookie, date=date, upgrade=True
+            )
+        )
+
+    def record(self, exchange: Exchange | None) -> None:
+        """Tell the access log that the answer is over."""
+        record = self._factory.record
+        if record is not None:
+            ended = self._factory.now()
+            client = self._identity.client(self._request)
+            duration = ended - self._began
+            served_by = _served_by(exchange)
+            record(
+                HTTPEntry(client, self._request, self.status, self._sent, ended, duration, *served_by, self.request_id)
+            )
+
+    def tunnel_recorder(self, exchange: Exchange) -> _TunnelRecorder:
+        """What tells the access log, and the backend's count, that the tunnel of this request has ended."""
+        return _TunnelRecorder(self._factory, self._identity.client(self._request), exchange, self.request_id)
+
+
+class _TunnelRecorder:
+    """Called once, with the end of a tunnel; all that is kept of its request meanwhile."""
+
+    __slots__ = ("_client", "_exchange", "_factory", "_request_id")
+
+    def __init__(self, factory: HTTPFrontendFactory, client: str, exchange: Exchange, request_id: bytes) -> None:
+        self._factory = factory
+        self._client = client
+        self._exchange = exchange
+        self._request_id = request_id
+
+    def __call__(self, end: RelayEnd) -> None:
+        exchange = self._exchange
+        assert exchange.choice is not None
+        exchange.choice.candidate.active -= 1
+        if self._factory.record is not None:
+            self._factory.record(
+                RelayEntry(
+                    self._client,
+                    "websocket",
+                    end.to_backend,
+                    end.to_client,
+                    self._factory.now(),
+                    end.seconds,
+                    *_served_by(exchange),
+                    end.first,
+                    exchange.head,
+                    self._request_id,
+                )
+            )
+
+
+def _served_by(exchange: Exchange | None) -> tuple[str, str, Outcome]:
+    """For the log: cluster, backend, outcome."""
+    if exchange is None:
+        return "", "", Outcome.NONE
+    choice = exchange.choice
+    if choice is None:
+        return exchange.cluster.name, "", Outcome.NONE
+    return exchange.cluster.name, choice.candidate.id, choice.outcome

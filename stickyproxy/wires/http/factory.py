@@ -1,0 +1,80 @@
+"""What the connections of one HTTP frontend share. Floor 4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+
+from stickyproxy.accesslog import HTTPEntry, RelayEntry
+from stickyproxy.addresses import peer_of
+from stickyproxy.cluster import Cluster
+from stickyproxy.config.specs import Frontend as FrontendSpec
+from stickyproxy.errors import HTTPError
+from stickyproxy.model import Peer, RequestHead
+from stickyproxy.sansio.forwarding import DateClock
+from stickyproxy.sansio.identity import Identity, networks
+from stickyproxy.sansio.routing import RouteTable
+from stickyproxy.sweep import Sweep
+from stickyproxy.wires.http.frontend import HTTPFrontend
+
+Record = Callable[[HTTPEntry | RelayEntry], None]
+
+
+class HTTPFrontendFactory(Factory):
+    """What the connections of one HTTP frontend share.
+
+    ``clusters``: by name. ``record`` takes the entries of the access log, None: there is none. ``now`` is the time of
+    day in seconds since the epoch. ``secure``: behind TLS termination.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        spec: FrontendSpec,
+        clusters: Mapping[str, Cluster],
+        sweep: Sweep,
+        random: Random,
+        now: Callable[[], float],
+        *,
+        secure: bool = False,
+        record: Record | None = None,
+    ) -> None:
+        self.name = spec.name
+        self.timeouts = spec.timeouts
+        self.limits = spec.limits
+        self.sweep = sweep
+        self.connections: set[HTTPFrontend] = set()
+        self._clusters = clusters
+        self._routes = RouteTable(spec.routes, spec.cluster)
+        self._trusted = networks(spec.trusted_proxies)
+        self._secure = secure
+        self._random = random
+        self.now = now
+        self._date = DateClock()
+        self.record = record
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTPFrontend:  # type: ignore[override]
+        return HTTPFrontend(self, peer_of(addr))
+
+    def identify(self, peer: Peer, local_port: int) -> Identity:
+        """What is to be told to backends of a connection."""
+        return Identity(peer, local_port, self._secure, self._trusted)
+
+    def route(self, head: RequestHead) -> Cluster:
+        """The cluster that serves ``head``. Raises ``HTTPError`` (404)."""
+        name = self._routes.cluster(head.authority, head.target)
+        if name is None:
+            raise HTTPError("nothing is served under this name", status=404)
+        return self._clusters[name]
+
+    def request_id(self) -> bytes:
+        """An id for a request that has none: 32 hexadecimal digits."""
+        return b"%032x" % self._random.getrandbits(128)
+
+    def date(self) -> bytes:
+        """Now, as a value of the Date field."""
+        return self._date.at(self.now())

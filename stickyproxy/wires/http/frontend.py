@@ -1,0 +1,389 @@
+"""HTTP/1.1 to clients: reads requests, has them exchanged, writes answers in order. Floor 4. RFC 9110, RFC 9112.
+
+One request at a time: what a client pipelines waits, unread beyond one read of the transport, until the answer before
+it is written. What is read and what is refused is decided by ``sansio.http1`` and ``sansio.body``, who answers by
+``exchange``, what both sides see by ``sansio.forwarding``; this moves the bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stickyproxy.addresses import peer_of
+from stickyproxy.errors import BadRequest, HTTPError
+from stickyproxy.exchange.connection import BackendConnection
+from stickyproxy.exchange.exchange import Exchange
+from stickyproxy.model import Arrival, Field, Peer, RequestHead, ResponseHead
+from stickyproxy.relay import Relay, half_close
+from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
+from stickyproxy.sansio.forwarding import forward_interim, forward_request, forward_trailers
+from stickyproxy.sansio.http1 import HeadCollector, find_head_end, parse_request_head
+from stickyproxy.sansio.proxyprotocol import proxy_header
+from stickyproxy.sansio.upgrade import check_request, is_upgrade
+from stickyproxy.sweep import NEVER
+from stickyproxy.wires.http.answers import AnswerWriter
+
+if TYPE_CHECKING:
+    from stickyproxy.wires.http.factory import HTTPFrontendFactory
+
+#: Seconds that a client has to read the last answer of a connection, while what it still sends is thrown away.
+LINGER = 30.0
+#: nginx's word for a request whose client left before it was answered; only the access log shows it.
+CLIENT_LEFT = 499
+
+
+class _Mode(enum.Enum):
+    """What the client's bytes are."""
+
+    HEAD = "head"  # a request's head, or nothing yet
+    BODY = "body"  # the body of the request that is being exchanged
+    ANSWER = "answer"  # the next requests: this one is whole, its answer is not
+    TUNNEL = "tunnel"  # the relay's
+    LINGER = "linger"  # thrown away: the last answer is written
+    CLOSED = "closed"
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class HTTPFrontend(Protocol):
+    """One client's connection. ``peer`` is who it is, which behind a PROXY header is not ``transport.getPeer()``."""
+
+    transport: Any  #: ITCPTransport, IConsumer and IPushProducer
+    factory: HTTPFrontendFactory
+
+    def __init__(self, factory: HTTPFrontendFactory, peer: Peer) -> None:
+        self.factory = factory
+        self.peer = peer
+        self.deadline = NEVER
+        self._mode = _Mode.HEAD
+        self._buffer = b""  # what came behind the request in progress
+        self._advancing = False
+        self._reading = True
+        self._collector: HeadCollector | None = None
+        self._reader: BodyReader | None = None
+        self._request: RequestHead | None = None
+        self._exchange: Exchange | None = None
+        self._relay: Relay | None = None
+        self._keep_alive = True
+        self._received = 0  # content of the request in progress
+
+    # Twisted's side.
+
+    def connectionMade(self) -> None:
+        factory = self.factory
+        factory.connections.add(self)
+        self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._identity = factory.identify(self.peer, peer_of(self.transport.getHost()).port)
+        self._answer = AnswerWriter(factory, self.transport, self._identity)
+        self.deadline = factory.sweep.after(factory.timeouts.head)
+        factory.sweep.watch(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        mode = self._mode
+        if mode is _Mode.HEAD:
+            if self._advancing:
+                self._buffer += data
+            else:
+                self._read_head(data)
+                self._advance()
+        elif mode is _Mode.TUNNEL:
+            self._relay.client_data(data)  # type: ignore[union-attr]
+        elif mode is _Mode.BODY:
+            self._read_body(data)
+        elif mode is _Mode.ANSWER:
+            self._buffer += data
+            self._set_reading(False)
+
+    def pauseProducing(self) -> None:
+        """The client does not take what we write."""
+        if self._exchange is not None:
+            self.deadline = self.factory.sweep.after(self.factory.timeouts.send)
+            self._exchange.pause_answer()
+
+    def resumeProducing(self) -> None:
+        if self._exchange is not None:
+            self.deadline = NEVER if self._mode is not _Mode.BODY else self._body_deadline()
+            self._exchange.resume_answer()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; ``connectionLost`` follows."""
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more. A whole request is answered all the same."""
+        if self._mode is _Mode.TUNNEL:
+            self._relay.client_half_closed()  # type: ignore[union-attr]
+        elif self._mode is _Mode.ANSWER:
+            self._keep_alive = False
+        elif self._mode is not _Mode.CLOSED:
+            self._leave()
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Only we close our writing side, and know it."""
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 (Twisted's own default)
+        self.factory.connections.discard(self)
+        self.factory.sweep.forget(self)
+        if self._mode is _Mode.TUNNEL:
+            self._relay.client_lost(reason)  # type: ignore[union-attr]
+        else:
+            self._leave()
+
+    def expired(self) -> None:
+        """The sweep found our deadline past."""
+        if self._mode is _Mode.HEAD and self._collector is None:
+            self._linger()
+        elif (self._mode is _Mode.HEAD or self._mode is _Mode.BODY) and not self._answer.status:
+            self._refuse(BadRequest("the request did not come in time", status=408))
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection now; an answer in progress does not look complete."""
+        self._leave()
+        self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+    # Requests.
+
+    def _advance(self) -> None:
+        """Go through what was pipelined, as far as answers are there; then read on."""
+        self._advancing = True
+        while self._buffer and self._mode is _Mode.HEAD:
+            data, self._buffer = self._buffer, b""
+            self._read_head(data)
+        self._advancing = False
+        if self._mode is _Mode.HEAD:
+            self._set_reading(True)
+
+    def _read_head(self, data: bytes) -> None:
+        factory = self.factory
+        try:
+            if self._collector is None:
+                while data[:2] == b"\r\n":  # RFC 9112 section 2.2
+                    data = data[2:]
+                end = find_head_end(data)
+                if end < 0:
+                    if data:
+                        limits = factory.limits
+                        self.deadline = factory.sweep.after(factory.timeouts.head)
+                        self._collector = HeadCollector(
+                            is_request=True, limit=limits.head, target_limit=limits.target
+                        )
+                        self._collector.feed(data)
+                    return
+                head_bytes, rest = data[:end], data[end:]
+            else:
+                split = self._collector.feed(data)
+                if split is None:
+                    return
+                self._collector = None
+                head_bytes, rest = split
+            head = parse_request_head(head_bytes, factory.limits)
+            self._request = head
+            self._answer.expect(head)
+            self._begin(head, rest)
+        except HTTPError as error:
+            self._refuse(error)
+
+    def _begin(self, head: RequestHead, rest: bytes) -> None:
+        factory, identity = self.factory, self._identity
+        self._received = 0
+        self._keep_alive = head.keep_alive
+        limit = factory.limits.body
+        if limit is not None and head.body > limit:
+            raise BadRequest("the content is larger than allowed", status=413)
+        offer = check_request(head) if head.upgrade is not None and is_upgrade(head) else None
+        cluster = factory.route(head)
+        data = forward_request(
+            head,
+            identity,
+            strip_cookie=cluster.affinity.cookie,
+            request_id=self._answer.request_id,
+            upgrade=offer is not None,
+        )
+        arrival = Arrival(identity.client(head), identity.secure(head), head)
+        preface = b""
+        if cluster.send_proxy_protocol:
+            preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
+        exchange = self._exchange = Exchange(
+            cluster, self, arrival, head, data, factory.sweep, offer=offer, preface=preface
+        )
+        body = head.body
+        if 0 <= body <= len(rest):
+            self._mode = _Mode.ANSWER
+            self.deadline = NEVER
+            if body != len(rest):
+                self._buffer = rest[body:] + self._buffer
+                self._set_reading(False)
+                rest = rest[:body]
+            exchange.start(rest, True)
+        else:
+            self._mode = _Mode.BODY
+            self._reader = read_body(body)
+            self.deadline = self._body_deadline()
+            self._read_body(rest, exchange.start)
+
+    def _read_body(self, data: bytes, send: Callable[[bytes, bool, Sequence[Field]], None] | None = None) -> None:
+        reader, exchange = self._reader, self._exchange
+        assert reader is not None and exchange is not None
+        try:
+            content = reader.feed(data)
+            self._check_body_limit(len(content))
+        except MalformedBody as error:
+            self._refuse(BadRequest(f"the request is malformed: {error}"))
+            return
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        if reader.ended:
+            self._mode = _Mode.ANSWER
+            self._reader = None
+            self.deadline = NEVER
+            if reader.rest:
+                self._buffer = reader.rest + self._buffer
+                self._set_reading(False)
+        elif self._reading:
+            self.deadline = self._body_deadline()
+        (send or exchange.send)(content, reader.ended, forward_trailers(reader.trailers) if reader.trailers else ())
+
+    def _check_body_limit(self, received: int) -> None:
+        limit = self.factory.limits.body
+        if limit is not None:
+            self._received += received
+            if self._received > limit:
+                raise BadRequest("the content is larger than allowed", status=413)
+
+    def _body_deadline(self) -> float:
+        return self.factory.sweep.after(self.factory.timeouts.body)
+
+    def _set_reading(self, reading: bool) -> None:
+        if reading is not self._reading:
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    # ClientSide: what the exchange tells.
+
+    def pause_request(self) -> None:
+        if self._mode is _Mode.BODY:
+            self.deadline = NEVER
+            self._set_reading(False)
+
+    def resume_request(self) -> None:
+        if self._mode is _Mode.BODY:
+            self.deadline = self._body_deadline()
+            self._set_reading(True)
+
+    def interim(self, head: ResponseHead) -> None:
+        if self._request is not None and self._request.minor == 1:
+            self.transport.write(forward_interim(head))
+
+    def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field]) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        self._keep_alive = self._answer.begin(
+            head,
+            content,
+            ended,
+            trailers,
+            keep_alive=self._keep_alive and self._mode is _Mode.ANSWER,
+            set_cookie=exchange.set_cookie,
+        )
+        if ended:
+            self._answered()
+
+    def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field]) -> None:
+        self._answer.go_on(content, ended, trailers)
+        if ended:
+            self._answered()
+
+    def failed(self, error: HTTPError) -> None:
+        if self._answer.status:
+            self.abort()
+            return
+        self._keep_alive = self._keep_alive and self._mode is _Mode.ANSWER
+        self._answer.refuse(error, keep_alive=self._keep_alive)
+        self._answered()
+
+    def switched(self, head: ResponseHead, connection: BackendConnection, early: bytes) -> None:
+        exchange, factory = self._exchange, self.factory
+        assert exchange is not None
+        self._answer.switch(head, exchange.set_cookie)
+        self._answer.record(exchange)
+        self.transport.unregisterProducer()
+        factory.sweep.forget(self)
+        ended = self._answer.tunnel_recorder(exchange)
+        relay = self._relay = Relay(
+            self.transport, connection.transport, idle=factory.timeouts.tunnel, sweep=factory.sweep, ended=ended
+        )
+        self._mode = _Mode.TUNNEL
+        self._exchange = self._request = None
+        connection.become_tunnel(relay)
+        buffer, self._buffer = self._buffer, b""
+        relay.start(from_client=buffer, from_backend=early)
+
+    # Ends.
+
+    def _answered(self) -> None:
+        """The answer is written: on to the next request, or close."""
+        self._answer.record(self._exchange)
+        self._exchange = self._request = None
+        if self._keep_alive and self._mode is _Mode.ANSWER:
+            self._mode = _Mode.HEAD
+            self.deadline = self.factory.sweep.after(self.factory.timeouts.keep_alive)
+            if not self._advancing and (self._buffer or not self._reading):
+                self._advance()
+        else:
+            self._linger()
+
+    def _refuse(self, error: HTTPError) -> None:
+        """A request that is not, or not wholly, understood: where the next one begins is unknown."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+        if self._request is None:
+            self._answer.expect(None)
+        elif self._answer.status:
+            self.abort()
+            return
+        self._answer.refuse(error, keep_alive=False)
+        self._answer.record(exchange)
+        self._request = None
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close so that the client can read the last answer: a close with unread bytes would reset the connection."""
+        whole = self._mode is not _Mode.BODY and not self._buffer and self._collector is None
+        self._mode = _Mode.LINGER
+        self._buffer = b""
+        self._collector = self._reader = None
+        self.deadline = self.factory.sweep.after(LINGER)
+        self.transport.unregisterProducer()
+        if whole and self._reading:
+            self.transport.loseConnection()
+        else:
+            half_close(self.transport)
+            self._set_reading(True)
+
+    def _leave(self) -> None:
+        """Forget the request in progress: the client is gone, or as good as gone."""
+        self._mode = _Mode.CLOSED
+        self.deadline = NEVER
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+            self._answer.status = self._answer.status or CLIENT_LEFT
+            self._answer.record(exchange)
+        self._request = None
