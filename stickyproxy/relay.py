@@ -241,6 +241,8 @@ class Relay:
         for half in (self._client, self._backend):
             if not half.lost:
                 half.unfeed()
+                if half.source.paused:  # a TLS transport wants to read the peer's goodbye
+                    half.source.resumeProducing()
                 (half.transport.abortConnection if abort else half.transport.loseConnection)()
 
 

@@ -6,8 +6,7 @@ Once the header is read the transport belongs to the wrapped protocol, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from collections.abc import Container
 from typing import Any
 
 from twisted.internet import address
@@ -17,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from stickyproxy.addresses import peer_of
 from stickyproxy.model import Peer
 from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser
 from stickyproxy.sweep import NEVER, Sweep
@@ -28,40 +28,29 @@ _log = Logger()
 class ProxyProtocolFactory:
     """Require a PROXY header (v1 or v2) from the peers in ``networks``; everybody else is a client himself.
 
-    ``networks``: addresses or networks as text (``"10.0.0.0/8"``); IPv4 ones match IPv4 peers of an IPv6 socket too. A
-    peer whose header is not complete after ``timeout`` seconds, or is none, is dropped. ``wrapped.buildProtocol`` is
+    ``networks`` answers ``host in networks`` for an address as text (``sansio.identity.networks``). A peer in them
+    whose header is not complete after ``timeout`` seconds, or is none, is dropped. ``wrapped.buildProtocol`` is
     called when the header is there, with the address that it names (without one: of the proxy). Put TLS behind this,
     as the wrapped factory: a proxy speaks before the handshake.
     """
 
-    def __init__(self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float) -> None:
+    def __init__(self, wrapped: IProtocolFactory, networks: Container[str], sweep: Sweep, timeout: float) -> None:
         self.wrapped = wrapped
         self.sweep = sweep
         self.timeout = timeout
-        self._networks = [ip_network(network, strict=False) for network in networks]
+        self.networks = networks
 
     def buildProtocol(self, addr: Any) -> IProtocol | None:
-        if self.is_proxy(addr):
+        if peer_of(addr).host in self.networks:
             return _Awaiting(self, addr)
         built: IProtocol | None = self.wrapped.buildProtocol(addr)
         return built
-
-    def is_proxy(self, addr: Any) -> bool:
-        """Whether a header is required from this peer. Unix sockets have no address, so they are in no network."""
-        return isinstance(addr, address.IPv4Address | address.IPv6Address) and _is_in(addr.host, self._networks)
 
     def doStart(self) -> None:
         self.wrapped.doStart()
 
     def doStop(self) -> None:
         self.wrapped.doStop()
-
-
-def _is_in(host: str, networks: list[IPv4Network | IPv6Network]) -> bool:
-    peer = ip_address(host.partition("%")[0])
-    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
-        peer = peer.ipv4_mapped
-    return any(peer in network for network in networks)
 
 
 def _address(peer: Peer) -> IAddress:

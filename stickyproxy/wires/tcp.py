@@ -1,0 +1,376 @@
+"""TCP passed through to a backend, and the two classes to subclass for a protocol of one's own. Floor 4.
+
+A connection waits for its TLS handshake (where there is TLS), then for a key (where the protocol has
+``affinity_key``), then for a backend; nothing is read meanwhile. Then it is a ``Relay`` until both are gone.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stickyproxy.accesslog import RelayEntry
+from stickyproxy.addresses import peer_of
+from stickyproxy.cluster import Cluster, Member
+from stickyproxy.model import Arrival, Outcome, Peer
+from stickyproxy.relay import GRACE, Relay, RelayEnd
+from stickyproxy.sansio.proxyprotocol import proxy_header
+from stickyproxy.sweep import NEVER, Sweep
+
+_log = Logger()
+
+
+class _State(enum.Enum):
+    HANDSHAKE = "handshake"  # TLS is being agreed upon
+    PEEKING = "peeking"  # the first bytes are read for a key
+    CONNECTING = "connecting"  # to a backend; nothing is read
+    RELAYING = "relaying"
+    REFUSED = "refused"  # there is no backend
+    CLOSED = "closed"
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class FrontendProtocol(Protocol):
+    """The client's half of a TCP proxy. Subclass it to give ``affinity_key``, or to look at or change the bytes.
+
+    ``peer`` (``model.Peer``) is the client; behind a PROXY header it is not ``transport.getPeer()``. ``backend`` is
+    the other half, from when it is connected. What a subclass overrides calls ``super()``.
+    """
+
+    factory: TCPFrontendFactory
+    transport: Any
+    backend: BackendProtocol | None = None
+    peek_bytes = 4096  #: ``affinity_key`` gets no more than about this many bytes to find a key in
+    peek_timeout = 5.0  #: seconds that the client has to send them; then it goes on without a key
+
+    def __init__(self, factory: TCPFrontendFactory, peer: Peer) -> None:
+        self.factory = factory
+        self.peer = peer
+        self.deadline = NEVER
+        self._state = _State.HANDSHAKE
+        self._take: Callable[[bytes], None] = self._keep
+        self._early = b""
+        self._half_closed = False
+        self._connecting: Deferred[None] | None = None
+        self._relay: Relay | None = None
+        self._member: Member | None = None
+        self._outcome = Outcome.NONE
+
+    def affinity_key(self, data: bytes) -> bytes | None:
+        """What the client is known by, from the first bytes of the connection. Override it; ``Arrival.key`` is it.
+
+        ``data`` is all that came so far, and grows from call to call. None: more is needed; b"": there is no key.
+        Without an override nothing is read before the backend is chosen, as a protocol needs whose server speaks first.
+        """
+        raise NotImplementedError
+
+    def connection_refused(self) -> None:
+        """No backend can be reached. It closes the connection; override it to tell the client before."""
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Drop this connection and its backend's at once."""
+        if self._relay is not None:
+            self._relay.abort()
+        else:
+            self.transport.abortConnection()
+
+    # Twisted's side.
+
+    def connectionMade(self) -> None:
+        self.factory.connections.add(self)
+        self.factory.sweep.watch(self)
+        _set_no_delay(self.transport)
+        if ISSLTransport.providedBy(self.transport):
+            self.deadline = self.factory.sweep.after(self.factory.handshake)
+        else:
+            self.handshakeCompleted()
+
+    def handshakeCompleted(self) -> None:
+        if self._state is not _State.HANDSHAKE:
+            return
+        if type(self).affinity_key is FrontendProtocol.affinity_key:
+            self._connect(None)
+        else:
+            self._state = _State.PEEKING
+            self.deadline = self.factory.sweep.after(self.peek_timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the client, on their way to the backend."""
+        self._take(data)
+
+    def readConnectionLost(self) -> None:
+        self._half_closed = True
+        if self._relay is not None:
+            self._relay.client_half_closed()
+        elif self._state is _State.PEEKING:
+            self._connect(None)
+
+    def writeConnectionLost(self) -> None:
+        """We have told the client that no more comes: nothing to do."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.sweep.forget(self)
+        self._state = _State.CLOSED
+        if self._relay is not None:
+            self._relay.client_lost(reason)
+            return
+        self._take = _drop
+        self.factory.connections.discard(self)
+        if self._connecting is not None:
+            self._connecting.cancel()
+
+    def expired(self) -> None:
+        """The sweep's word: this has waited long enough."""
+        if self._state is _State.PEEKING:
+            self._connect(None)
+        else:
+            if self._state is _State.HANDSHAKE:
+                _log.info("{peer} is dropped: no TLS handshake came in time", peer=self.peer)
+            self.transport.abortConnection()
+
+    # From the first bytes to a backend.
+
+    def _keep(self, data: bytes) -> None:
+        self._early += data
+        if self._state is _State.PEEKING:
+            key = self.affinity_key(self._early)
+            if key is not None or len(self._early) >= self.peek_bytes:
+                self._connect(key or None)
+
+    def _connect(self, key: bytes | None) -> None:
+        self._state = _State.CONNECTING
+        self.deadline = NEVER
+        self.transport.pauseProducing()
+        arrival = Arrival(self.peer.host, ISSLTransport.providedBy(self.transport), None, key)
+        self._connecting = Deferred.fromCoroutine(self._serve(arrival))
+        self._connecting.addErrback(self._failed)
+
+    async def _serve(self, arrival: Arrival) -> None:
+        backend = await self._reach(arrival)
+        self._connecting = None
+        if self._state is _State.CLOSED:
+            return
+        if backend is None:
+            self._refuse()
+            return
+        self._state = _State.RELAYING
+        self.factory.sweep.forget(self)
+        self.backend = backend
+        early, self._early = self._early, b""
+        self._relay = relay = Relay(
+            self.transport,
+            backend.transport,
+            idle=self.factory.idle,
+            sweep=self.factory.sweep,
+            ended=self._ended,
+        )
+        self._take = relay.client_data
+        relay.start(from_client=early, from_backend=backend.join(relay))
+        if self._half_closed:
+            relay.client_half_closed()
+        if backend.half_closed:
+            relay.backend_half_closed()
+
+    async def _reach(self, arrival: Arrival) -> BackendProtocol | None:
+        """Connect to the backend that is chosen, or to another one; None: there is none, or the client has left."""
+        cluster = self.factory.cluster
+        preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
+        tried: set[str] = set()
+        while (choice := cluster.select(arrival, tried)) is not None:
+            member: Member = choice.candidate
+            backend = self.factory.backend_protocol(self)
+            member.active += 1
+            reached = False
+            try:
+                await member.connect(_Ready(backend), backend.opened, preface)
+                reached = not backend.gone and self._state is not _State.CLOSED
+            except Exception as error:
+                if self._state is not _State.CLOSED:
+                    _log.warn(
+                        "Backend {backend} of cluster {cluster} cannot be reached: {error}",
+                        backend=member.id,
+                        cluster=cluster.name,
+                        error=str(error) or type(error).__name__,
+                    )
+            finally:
+                if not reached:
+                    member.active -= 1
+            if reached:
+                self._member, self._outcome = member, choice.outcome
+                cluster.bind(arrival, choice)
+                return backend
+            backend.leave()
+            if self._state is _State.CLOSED:
+                break
+            tried.add(member.id)
+        return None
+
+    def _refuse(self) -> None:
+        cluster = self.factory.cluster.name
+        _log.warn("{peer} is refused: no backend of cluster {cluster} can be reached", peer=self.peer, cluster=cluster)
+        self._state = _State.REFUSED
+        self._take, self._early = _drop, b""
+        self.deadline = self.factory.sweep.after(GRACE)
+        self.transport.resumeProducing()  # TLS wants to read the client's goodbye
+        self.connection_refused()
+
+    # The ends.
+
+    def _failed(self, failure: Failure) -> None:
+        _log.failure("The connection of {peer} is dropped", failure, peer=self.peer)
+        self.transport.abortConnection()
+
+    def _ended(self, end: RelayEnd) -> None:
+        member, factory = self._member, self.factory
+        assert member is not None
+        member.active -= 1
+        factory.connections.discard(self)
+        if factory.record is not None:
+            factory.record(
+                RelayEntry(
+                    client=self.peer.host,
+                    protocol="tcp",
+                    received=end.to_backend,
+                    sent=end.to_client,
+                    ended=factory.now(),
+                    duration=end.seconds,
+                    cluster=factory.cluster.name,
+                    backend=member.id,
+                    outcome=self._outcome,
+                    closed_by=end.first,
+                )
+            )
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class BackendProtocol(Protocol):
+    """The backend's half of a TCP proxy, ``frontend`` being the other. Subclass it to look at or change the bytes.
+
+    What a subclass writes in ``connectionMade`` (after ``super().connectionMade()``) reaches the backend before
+    everything that the client sends.
+    """
+
+    transport: Any
+
+    def __init__(self, frontend: FrontendProtocol) -> None:
+        self.frontend = frontend
+        self.opened: Deferred[None] = Deferred()  #: connected, and the TLS handshake done where there is TLS
+        self.gone = False  #: the connection is lost
+        self.half_closed = False  #: the backend will send no more
+        self._take: Callable[[bytes], None] = self._keep
+        self._early = b""
+        self._relay: Relay | None = None
+
+    def join(self, relay: Relay) -> bytes:
+        """From here on ``relay`` has the bytes. Returns those that came before."""
+        self._relay = relay
+        self._take = relay.backend_data
+        early, self._early = self._early, b""
+        return early
+
+    def leave(self) -> None:
+        """This connection, or what there is of it, is not wanted any more."""
+        if self.transport is not None and not self.gone:
+            self.transport.abortConnection()
+
+    # Twisted's side.
+
+    def connectionMade(self) -> None:
+        _set_no_delay(self.transport)
+        if not ISSLTransport.providedBy(self.transport):
+            self.handshakeCompleted()
+
+    def handshakeCompleted(self) -> None:
+        if not self.opened.called:
+            self.opened.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the backend, on their way to the client."""
+        self._take(data)
+
+    def readConnectionLost(self) -> None:
+        self.half_closed = True
+        if self._relay is not None:
+            self._relay.backend_half_closed()
+
+    def writeConnectionLost(self) -> None:
+        """We have told the backend that no more comes: nothing to do."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone = True
+        if self._relay is not None:
+            self._relay.backend_lost(reason)
+        elif not self.opened.called:
+            self.opened.errback(reason)
+
+    def _keep(self, data: bytes) -> None:
+        self._early += data
+
+
+class TCPFrontendFactory(Factory):
+    """Passes TCP connections to the backends of ``cluster``.
+
+    ``idle``: seconds of silence in both directions that end a connection; ``handshake``: seconds that TLS may take.
+    ``record`` gets an entry for every connection that reached a backend, when it has ended; ``now`` is the time of day
+    in it, seconds since the epoch. ``connections`` are those that are open.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sweep: Sweep,
+        *,
+        idle: float = 600.0,
+        handshake: float = 10.0,
+        frontend_protocol: Callable[[TCPFrontendFactory, Peer], FrontendProtocol] = FrontendProtocol,
+        backend_protocol: Callable[[FrontendProtocol], BackendProtocol] = BackendProtocol,
+        record: Callable[[RelayEntry], object] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.cluster = cluster
+        self.sweep = sweep
+        self.idle = idle
+        self.handshake = handshake
+        self.frontend_protocol = frontend_protocol
+        self.backend_protocol = backend_protocol
+        self.record = record
+        self.now = now
+        self.connections: set[FrontendProtocol] = set()
+
+    def buildProtocol(self, addr: IAddress | None) -> FrontendProtocol:  # type: ignore[override]  # its factory is this
+        return self.frontend_protocol(self, peer_of(addr))
+
+
+class _Ready(Factory):
+    """Connects a protocol that is there already."""
+
+    noisy = False
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return self._protocol
+
+
+def _set_no_delay(transport: Any) -> None:
+    """What was read is sent on now: who sends it has already decided how to bundle it."""
+    if isinstance(transport.getHost(), IPv4Address | IPv6Address):
+        transport.setTcpNoDelay(True)
+
+
+def _drop(data: bytes) -> None:
+    """Bytes for nobody."""
