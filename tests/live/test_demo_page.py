@@ -1,0 +1,175 @@
+"""The demo as somebody sees it who has just typed ``make run``: in a browser, and in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from browser import Browser
+from parts import ROOT, Proxy
+
+BACKENDS = {"amber", "jade", "violet"}
+SERVED = "document.readyState === 'complete' && document.getElementById('backend').textContent"
+CONNECTED = "document.querySelector('#socket.chip[data-backend]:not(.plain)')?.dataset.backend"
+REASON = "document.getElementById('reason').textContent"
+TRIES = "[...document.querySelectorAll('#%s .dots i')].map((dot) => dot.dataset.backend).filter(Boolean)"
+CELLS = "[...document.querySelectorAll('#identity tr')].map((row) => [...row.cells].map((cell) => cell.innerText))"
+
+pytestmark = pytest.mark.needs("chromium")
+
+
+class Demo:
+    """A running demo, and where it said that it is."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.http = proxy.wait_for(r"^  HTTP +(http://\S+)")[0][1]
+        self.https = proxy.wait_for(r"^  HTTPS +(https://\S+)")[0][1]
+        self.tcp = int(proxy.wait_for(r"^  TCP +nc 127\.0\.0\.1 (\d+)")[0][1])
+
+
+@pytest.fixture
+def demo(proxy: Callable[..., Proxy]) -> Demo:
+    return Demo(proxy(None, "--demo", listeners=3))
+
+
+@pytest.fixture
+def browser(needs: Callable[[str], str]) -> Iterator[Browser]:
+    with Browser(needs("chromium")) as browser:
+        yield browser
+        assert browser.complaints == []
+
+
+def send_twenty(browser: Browser, which: str) -> list[str]:
+    browser.run(f"document.querySelector('#{which} button').click()")
+    answered: list[str] = browser.until(f"({TRIES % which}).length === 20 && {TRIES % which}")
+    return answered
+
+
+def say(browser: Browser, text: str) -> None:
+    browser.run(f"document.getElementById('text').value = {json.dumps(text)}; document.getElementById('send').click()")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_page_and_websocket_share_a_backend(demo: Demo, browser: Browser, scheme: str) -> None:
+    """I open the page: a backend serves it, the WebSocket is on the same, and so is every reload."""
+    url = getattr(demo, scheme)
+    served = browser.open(url, SERVED)
+    assert served in BACKENDS
+    assert browser.until(REASON) == "new here"
+    assert browser.until(CONNECTED) == served
+    for visit in (2, 3):
+        assert browser.leave("location.reload()", f"{REASON} === 'kept by the cookie' && {SERVED}") == served
+        assert browser.until(CONNECTED) == served
+        times = "the second time" if visit == 2 else "visit number 3"
+        assert times in browser.until("document.getElementById('why').textContent")
+    assert {urlsplit(url).netloc} == {urlsplit(asked).netloc for asked in browser.requests}
+
+
+def test_the_cookie_is_for_both_schemes(demo: Demo, browser: Browser) -> None:
+    """I follow the link to HTTPS and back, and stay on my backend."""
+    served = browser.open(demo.http, SERVED)
+    browser.until(CONNECTED)
+    for scheme in ("https", "http"):
+        again = browser.leave(
+            f"document.getElementById('to-{scheme}').click()", f"location.protocol === '{scheme}:' && {SERVED}"
+        )
+        assert again == served
+        assert browser.until(CONNECTED) == served
+        assert browser.until(REASON) == "kept by the cookie"
+
+
+def test_chat(demo: Demo, browser: Browser) -> None:
+    """What I say comes back, as text and not as markup, also after I reconnect."""
+    browser.open(demo.http, CONNECTED)
+    said = "Hello <b>there</b> ☃"
+    for count in (1, 2):
+        say(browser, said)
+        browser.until(f"document.querySelectorAll('.mine').length === {count}")
+        assert browser.until("document.querySelector('.mine:last-child').firstChild.data") == said
+        browser.run("document.getElementById('reconnect').click()")
+        assert browser.until(CONNECTED) in BACKENDS
+
+
+def test_twenty_requests(demo: Demo, browser: Browser) -> None:
+    """Twenty requests with my cookie are answered by my backend, twenty strangers are shared out evenly."""
+    served = browser.open(demo.http, SERVED)
+    assert send_twenty(browser, "with") == [served] * 20
+    strangers = send_twenty(browser, "without")
+    assert {strangers.count(name) for name in BACKENDS} <= {6, 7}
+
+
+def test_forget(demo: Demo, browser: Browser) -> None:
+    """I have the cookie forgotten, and am a stranger again: the balancer sends me to the next backend."""
+    served = browser.open(demo.http, SERVED)
+    browser.until(CONNECTED)
+    again = browser.leave("document.getElementById('forget').click()", f"{REASON} === 'new here' && {SERVED}")
+    assert again in BACKENDS - {served}
+    assert browser.until(CONNECTED) == again
+
+
+def test_identity(demo: Demo, browser: Browser) -> None:
+    """The backend knows who I am and how I came, and does not see the proxy's cookie."""
+    browser.open(demo.https, CONNECTED)
+    browser.leave("location.reload()", SERVED)
+    rows = dict(browser.until(CELLS))
+    host = urlsplit(demo.https).netloc
+    assert rows["Host"] == rows["X-Forwarded-Host"] == host
+    assert rows["X-Forwarded-For"] == rows["X-Real-IP"] == "127.0.0.1"
+    assert (rows["X-Forwarded-Proto"], rows["X-Forwarded-Port"]) == ("https", host.rpartition(":")[2])
+    assert "proto=https" in rows["Forwarded"]
+    assert rows["Via"] != "none"
+    assert rows["X-Request-ID"] != "none"
+    assert rows["Cookies seen"] == "demo_session"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_phone(demo: Demo, browser: Browser, dark: bool) -> None:
+    """On a phone nothing is wider than the screen, by day and by night."""
+    browser.look(width=360, height=740, dark=dark)
+    browser.open(demo.http, CONNECTED)
+    send_twenty(browser, "without")
+    assert browser.until("document.documentElement.scrollWidth") <= 360
+    ground = browser.until("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(17, 18, 20)" if dark else "rgb(245, 244, 241)")
+
+
+def test_tcp_echo(demo: Demo) -> None:
+    """In a terminal ``nc`` finds a backend that says its name, and finds the same one again."""
+    greeted = set()
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", demo.tcp), 10) as connection, connection.makefile("rw") as lines:
+            greeted.add(name := lines.readline().split()[4].rstrip("."))
+            lines.write("hello\n")
+            lines.flush()
+            assert lines.readline() == f"{name}: hello\n"
+    assert len(greeted & BACKENDS) == len(greeted) == 1
+
+
+def test_two_demos(demo: Demo, proxy: Callable[..., Proxy]) -> None:
+    """A second demo beside the first finds other ports."""
+    other = Demo(proxy(None, "--demo", listeners=3))
+    assert not {demo.http, demo.https, demo.tcp} & {other.http, other.https, other.tcp}
+
+
+@pytest.mark.skipif(
+    "STICKYPROXY_PICTURE" not in os.environ, reason="it draws docs/images/demo.png, when that is wanted"
+)
+def test_picture(demo: Demo, browser: Browser) -> None:
+    """The picture of the README is the page itself, in use."""
+    browser.look(width=1200, height=1205, scale=1.5)
+    browser.open(demo.http, CONNECTED)
+    browser.leave("location.reload()", CONNECTED)
+    send_twenty(browser, "with")
+    send_twenty(browser, "without")
+    for said in ("Hello from the first tab!", "And I am still on the same backend."):
+        say(browser, said)
+        browser.until(f"document.querySelector('.log li:last-child').firstChild.data === {said!r}")
+    picture = ROOT / "docs" / "images" / "demo.png"
+    picture.parent.mkdir(exist_ok=True)
+    browser.screenshot(picture, width=1200, height=1205, scale=1.5)
+    assert picture.stat().st_size > 20_000
