@@ -87,7 +87,7 @@ class RouteTable:
 
     def _matcher(self, authority: bytes) -> _Matcher:
         host = bare_host(authority)
-        matcher = self._by_host.get(host)
+        matcher = None if host.startswith(b".") else self._by_host.get(host)
         dot = host.find(b".", 1)
         while matcher is None and dot > 0:
             matcher = self._by_host.get(host[dot:])
@@ -139,9 +139,9 @@ def _host_key(host: str | None) -> bytes:
     if host is None:
         return b""
     name = host[1:] if host.startswith("*.") else host
-    literal = name.removeprefix("[").removesuffix("]")
-    if name is host and ":" in literal:
+    if name is host and ":" in name:
         try:
+            literal = name[1:-1] if name.startswith("[") and name.endswith("]") else name
             return b"[%b]" % ipaddress.IPv6Address(literal).compressed.encode()
         except ValueError:
             raise ValueError(f"host {host!r}: routes have no port; write the name alone") from None

@@ -1,0 +1,144 @@
+"""Does an affinity or a balancer keep its contract? For the tests of whoever writes one. Beside the house.
+
+Each ``check_*`` takes something that makes a new one, and raises ``AssertionError`` with what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+import attrs
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate
+from stickyproxy.model import GONE, Arrival, BackendState, RequestHead
+
+_IDS = ("a", "b", "c", "d")
+_GARBAGE = (b"", b"=", b";;;", b"\xff\x00\xfe", b"x" * 5000, b"a" * 44, b'"quoted"', b"a=b=c; a", "☃".encode())
+
+
+@implementer(ICandidate)
+@attrs.define
+class MemoryCandidate:
+    """A backend that is nothing but its numbers."""
+
+    id: str
+    weight: int = 1
+    active: int = 0
+    state: BackendState = BackendState.UP
+
+
+def make_arrival(number: int = 0, cookies: Sequence[bytes] = (), *, secure: bool = False) -> Arrival:
+    """The arrival of client ``number`` with these values of Cookie fields; every client has an address of its own."""
+    fields = [(b"host", b"Host", b"example.org"), *((b"cookie", b"Cookie", value) for value in cookies)]
+    named: dict[bytes, list[bytes]] = {b"host": [b"example.org"]}
+    if cookies:
+        named[b"cookie"] = list(cookies)
+    head = RequestHead(b"GET", b"/?client=%d" % number, 1, fields, named, 0, b"example.org", True, None)
+    return Arrival(f"198.51.{number >> 8 & 255}.{number & 255}", secure, head, b"client-%d" % number)
+
+
+def check_affinity(make: Callable[[], IAffinity], arrive: Callable[[int], Arrival] = make_arrival) -> None:
+    """``arrive(number)`` is the arrival of client ``number``; cookies that were set are added when it comes back."""
+    affinity = make()
+    verifyObject(IAffinity, affinity)
+    _require(isinstance(affinity.remembers, bool), "remembers is True or False")
+    _require(affinity.cookie is None or isinstance(affinity.cookie, bytes), "cookie is None or bytes")
+    affinity.members(_IDS)
+    _check_garbage(affinity, arrive)
+    if not affinity.remembers:
+        _require(affinity.bind(arrive(0), "a") is None, "what binds nobody sets no cookie")
+        _require(affinity.recall(arrive(0)) is None, "what binds nobody recalls nobody")
+        return
+    clients = {number: _Client(affinity, arrive, number) for number in range(40)}
+    homes = {number: client.visit(_IDS[number % 4]) for number, client in clients.items()}
+
+    def stays(when: str) -> None:
+        for number, client in clients.items():
+            if homes[number] != "b":
+                _require(client.recall() == homes[number], f"a client keeps its backend {when}")
+
+    stays("when it comes back")
+    affinity.members(reversed(_IDS))
+    stays("when the order of the backends changes")
+    affinity.members([*_IDS, "e"])
+    stays("when a backend is added")
+    affinity.members(["a", "c", "d"])
+    stays("when another backend is removed")
+    homes = {number: client.visit("c", among=("a", "c", "d")) for number, client in clients.items()}
+    stays("after those of a removed backend were bound anew")
+
+
+def check_balancer(make: Callable[[], IBalancer], *, weighted: bool = True) -> None:
+    """``weighted`` says that, in the long run, backends get clients in proportion to their weights."""
+    balancer = make()
+    verifyObject(IBalancer, balancer)
+    arrival = make_arrival()
+    random = Random(1)
+    everybody = [MemoryCandidate(f"b{number}", 1 + number % 3) for number in range(20)]
+    for _ in range(2000):
+        candidates = random.sample(everybody, random.randint(1, 20))
+        before = list(candidates)
+        chosen = balancer.choose(candidates, arrival)
+        _require(any(chosen is each for each in before), "it chooses one of the candidates")
+        _require(candidates == before, "it leaves the candidates as they are")
+        chosen.active = random.randint(0, 3)
+    if weighted:
+        balancer = make()
+        candidates = [MemoryCandidate("a", 1), MemoryCandidate("b", 2), MemoryCandidate("c", 5)]
+        for _ in range(800):
+            balancer.choose(candidates, arrival).active += 1
+        for each in candidates:
+            _require(abs(each.active - 100 * each.weight) <= 10, "everybody gets his share by weight")
+
+
+class _Client:
+    """A client that keeps the cookies that it was given."""
+
+    def __init__(self, affinity: IAffinity, arrive: Callable[[int], Arrival], number: int) -> None:
+        self._affinity = affinity
+        self._arrive = arrive
+        self._number = number
+        self._cookie: bytes | None = None
+
+    def recall(self) -> str | None:
+        return self._affinity.recall(self._arrival())
+
+    def visit(self, proposed: str, among: Sequence[str] = _IDS) -> str:
+        """Go where the affinity says, if that is ``among`` the backends, else to ``proposed``; returns where."""
+        recalled = self.recall()
+        _require(recalled in (None, GONE, *_IDS), "who is recalled is a backend of the cluster, or was")
+        home = proposed if recalled is None or recalled not in among else recalled
+        answer = self._affinity.bind(self._arrival(), home)
+        if answer is not None:
+            _require(not {13, 10} & set(answer), "Set-Cookie is bytes on one line")
+            self._cookie = answer.partition(b";")[0]
+            if self._affinity.cookie is not None:
+                _require(self._cookie.startswith(self._affinity.cookie + b"="), "the cookie has the name announced")
+        return home
+
+    def _arrival(self) -> Arrival:
+        arrival = self._arrive(self._number)
+        if self._cookie is None or arrival.head is None:
+            return arrival
+        named = {**arrival.head.named, b"cookie": [*arrival.head.named.get(b"cookie", ()), self._cookie]}
+        fields = [*arrival.head.fields, (b"cookie", b"Cookie", self._cookie)]
+        return arrival._replace(head=arrival.head._replace(fields=fields, named=named))
+
+
+def _check_garbage(affinity: IAffinity, arrive: Callable[[int], Arrival]) -> None:
+    """Whatever is sent, nothing is raised, and nobody is sent out of the cluster."""
+    name = affinity.cookie or b"SRV"
+    cookies = [(name + b"=" + value,) for value in _GARBAGE] + [(name + b"=a", name + b"=b")]
+    strangers = [make_arrival(1000, values) for values in cookies]
+    strangers += [arrive(1001)._replace(client=client) for client in ("", "unix", "nonsense", "::1", "fe80::1%eth0")]
+    strangers += [Arrival("192.0.2.1", False), Arrival("192.0.2.1", True, None, b"\x00" * 1000)]
+    for stranger in strangers:
+        _require(affinity.recall(stranger) in (None, GONE, *_IDS), "garbage binds nobody to a backend of elsewhere")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise AssertionError(f"expected that {what}")
