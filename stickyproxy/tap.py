@@ -27,6 +27,18 @@ from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
+DETAILS = f"""
+--config serves what a TOML file says; conf/ has samples, docs/configuration.md
+every key. With --check the file is only read, and every mistake in it told.
+
+--backend serves HTTP and WebSockets without a file, for a try:
+    twistd -n stickyproxy --backend a=tcp:127.0.0.1:9001 --backend b=tcp:127.0.0.1:9002
+Each client is bound to a backend by a signed cookie, SRV, whose key lives as
+long as the process. ENDPOINT is an endpoint string of Twisted, as in
+--listen tcp:8080; without --listen that is {DEFAULT_LISTEN}.
+
+--demo runs everything embedded, backends included, and prints the addresses to open.
+"""
 
 
 class Options(usage.Options):
@@ -37,17 +49,7 @@ class Options(usage.Options):
     """
 
     synopsis = "(--config FILE [--check] | --backend NAME=ENDPOINT ... [--listen ENDPOINT ...] | --demo)"
-    longdesc = f"""Serves HTTP, WebSockets and any other TCP protocol from backends, each client always from the same.
-
-    --config serves what a TOML file says; conf/ has samples, docs/configuration.md every key. With --check the file is
-    only read, and every mistake in it told.
-
-    --backend serves HTTP and WebSockets without a file: each client is bound to a backend by a signed cookie, SRV,
-    whose key lives as long as the process. ENDPOINT is a Twisted endpoint string, as in
-    --listen tcp:8080 --backend a=tcp:127.0.0.1:9001 --backend b=tcp:127.0.0.1:9002
-    Without --listen that is {DEFAULT_LISTEN}.
-
-    --demo runs everything embedded, backends included, and prints the addresses to open."""
+    longdesc = "Serves HTTP, WebSockets and any other TCP protocol from backends, each client always from the same."
     optParameters = [["config", "c", None, "The configuration, a TOML file."]]
     optFlags = [
         ["check", None, "Say whether the configuration is right, and exit: status 0, or 1 and every mistake."],
@@ -74,6 +76,9 @@ class Options(usage.Options):
         if name in self["backend"]:
             raise usage.UsageError(f"--backend {backend}: there is a backend {name} already, give each its own name")
         self["backend"][name] = endpoint
+
+    def getUsage(self, width: int | None = None) -> str:
+        return str(super().getUsage(width)) + DETAILS
 
     def opt_version(self) -> None:
         """Print the version and exit."""

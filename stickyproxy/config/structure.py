@@ -18,7 +18,7 @@ from cattrs import Converter
 
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
 from stickyproxy.config.specs import BackendTable, BackendTLS, ByName, Cluster, Document, Makes, Named
-from stickyproxy.config.units import NAME, AnyPath, Kind, Place, found, joined
+from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, Kind, Place, found, joined
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Backend
 
@@ -63,8 +63,8 @@ def describe(type_: Any) -> str:
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
         kind = kind_of(type_)
-        words = {ByName: "a table for each name", Makes: 'a name, or a table with "by"'}
-        named = [words[type(mark)] for mark in type_.__metadata__ if type(mark) in words]
+        marked = {ByName: "a table for each name", Makes: 'a name, or a table with "by"'}
+        named = [marked[type(mark)] for mark in type_.__metadata__ if type(mark) in marked]
         return kind.expected if kind else named[0] if named else describe(arguments[0])
     if origin is Literal:
         return joined(f'"{a}"' if isinstance(a, str) else str(a).lower() for a in arguments)
@@ -88,13 +88,13 @@ class Structure:
         hooks: list[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]]] = [
             (lambda type_: get_origin(type_) is Literal, _literal),
             (lambda type_: isinstance(type_, type) and issubclass(type_, enum.Enum), _member),
-            (lambda type_: type_ is Path, lambda value, _: self.value(value, AnyPath)),
             (lambda type_: get_origin(type_) in (Union, types.UnionType), self._union),
             (lambda type_: get_origin(type_) is tuple, self._list),
             (attrs.has, self._table),
             (lambda type_: type_ is BackendTLS, self._backend_tls),
             (lambda type_: get_origin(type_) is Annotated, self._annotated),
         ]
+        converter.register_structure_hook(Path, lambda value, _: self.value(value, AnyPath))
         for type_ in (bool, int, float, str):
             converter.register_structure_hook(type_, _plain)
         for predicate, hook in hooks:  # cattrs asks the last one first
@@ -155,7 +155,9 @@ class Structure:
 
     def _backend(self, entry: Any, _: type, **given: Any) -> Backend:
         """``model.Backend`` stands on floor 0, where units are not known; ``BackendTable`` is how it is written."""
-        table = self._table({"endpoint": entry} if isinstance(entry, str) else entry, BackendTable, **given)
+        if isinstance(entry, str):
+            return Backend(**given, endpoint=self.value(entry, BackendEndpoint))
+        table = self._table(entry, BackendTable, **given)
         return Backend(table.id, table.endpoint, table.weight, table.state)
 
     def _backend_tls(self, value: Any, type_: type) -> Any:
