@@ -23,7 +23,8 @@ def test_made_once(tmp_path: Path) -> None:
 
 def test_processes_that_start_together(tmp_path: Path) -> None:
     """However many processes start at once, all have the same key."""
-    code = "import sys; from stickyproxy.keyfile import read_or_create as keys\nsys.stdin.read(1); print(keys(sys.argv[1]))"
+    code = "import sys; from stickyproxy.keyfile import read_or_create as keys\n"
+    code += "sys.stdin.read(1); print(keys(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(tmp_path / "k")]
     processes = [
         subprocess.Popen(
