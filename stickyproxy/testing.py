@@ -32,7 +32,17 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["MemoryEndpoint", "MemoryTransport", "Pair", "connect_pair"]
+from stickyproxy.conformance import check_affinity, check_balancer, make_arrival
+
+__all__ = [
+    "MemoryEndpoint",
+    "MemoryTransport",
+    "Pair",
+    "check_affinity",
+    "check_balancer",
+    "connect_pair",
+    "make_arrival",
+]
 
 _END = object()
 
