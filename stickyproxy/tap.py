@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 from typing import Any
@@ -18,9 +17,8 @@ from stickyproxy import __version__
 from stickyproxy.config import Configuration, ConfigurationErrors, Mistake, from_tables, load
 from stickyproxy.config.mistakes import Keys, dotted
 from stickyproxy.config.specs import BackendTLS, FrontendTLS
-from stickyproxy.config.structure import INJECTED
 from stickyproxy.errors import StickyproxyError
-from stickyproxy.extensions import Extensions, find_extensions
+from stickyproxy.extensions import Extensions, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import BackendState
 from stickyproxy.sansio.tokens import KeyRing
@@ -62,7 +60,7 @@ class Options(usage.Options):
         self["listen"] = []
         self["backend"] = {}
         self.configuration: Configuration | None = None
-        self.extensions: Extensions = find_extensions()
+        self.extensions: Extensions
 
     def opt_listen(self, endpoint: str) -> None:
         """Without --config: where clients connect, an endpoint string. May be given again."""
@@ -102,11 +100,12 @@ class Options(usage.Options):
                 raise usage.UsageError("--check needs something to check: --config FILE")
             return
         try:
+            self.extensions = find_extensions()
             self.configuration = self._load()
             mistakes = list(trial(self.configuration, self.extensions, files=self["check"]))
             if mistakes:
                 raise ConfigurationErrors(mistakes)
-        except ConfigurationErrors as errors:
+        except StickyproxyError as errors:
             sys.stderr.write(f"{errors}\n")
             sys.exit(1)
         if self["check"]:
@@ -148,12 +147,14 @@ def makeService(options: Options) -> IService:
 
 def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
     """Mistakes that only show when parts are made: combinations of options, and (``files``) what PEM files hold."""
+    filled_in = {"key_ring": KeyRing([bytes(16)]), "clock": time.time, "random": Random(0)}
     attempts: list[tuple[Keys, Callable[[], Any]]] = []
     for cluster in configuration.clusters:
         for key, interface in (("balance", IBalancer), ("affinity", IAffinity)):
             named = getattr(cluster, key)
-            make = extensions.of(interface)[named.name].make
-            attempts.append((("cluster", cluster.name, key), partial(_make, make, cluster.name, named.options)))
+            extension = extensions.of(interface)[named.name]
+            attempt = partial(make, extension, named.options, cluster=cluster.name, **filled_in)
+            attempts.append((("cluster", cluster.name, key), attempt))
     if files:
         attempts += [
             (("cluster", c.name, "tls"), partial(_backend_tls, c.tls)) for c in configuration.clusters if c.tls
@@ -161,16 +162,11 @@ def trial(configuration: Configuration, extensions: Extensions, *, files: bool) 
         attempts += [
             (("frontend", f.name, "tls"), partial(_frontend_tls, f.tls)) for f in configuration.frontends if f.tls
         ]
-    for keys, attempt in attempts:
+    for keys, try_it in attempts:
         try:
-            attempt()
+            try_it()
         except (StickyproxyError, ValueError) as error:
             yield Mistake(configuration.path, dotted(keys), str(error))
-
-
-def _make(make: Callable[..., Any], cluster: str, given: Mapping[str, Any]) -> None:
-    filled_in = {"cluster": cluster, "key_ring": KeyRing([bytes(16)]), "clock": time.time, "random": Random(0)}
-    make(**given, **{name: filled_in[name] for name in INJECTED & inspect.signature(make).parameters.keys()})
 
 
 def _frontend_tls(tls: FrontendTLS) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import attrs
 
+from stickyproxy.config.forms import Document
 from stickyproxy.config.mistakes import ConfigurationErrors, Mistake, Wrong, dotted
 from stickyproxy.config.rules import broken_rules
-from stickyproxy.config.specs import Configuration, Document
+from stickyproxy.config.specs import Configuration
 from stickyproxy.config.structure import Extensions, Structure
 from stickyproxy.config.units import Place
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import specs
+from stickyproxy.config import forms, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     LATER_NAMES,
@@ -28,14 +28,14 @@ from stickyproxy.interfaces import IAffinity, IBalancer
 
 #: The tables of a file in the order of the reference: how they are written, and their spec.
 TABLES: tuple[tuple[str, type], ...] = (
-    ("", specs.Document),
+    ("", forms.Document),
     ("frontend.NAME", specs.Frontend),
     ("frontend.NAME.routes", specs.Route),
     ("frontend.NAME.timeouts", specs.FrontendTimeouts),
     ("frontend.NAME.limits", specs.Limits),
     ("frontend.NAME.tls", specs.FrontendTLS),
     ("cluster.NAME", specs.Cluster),
-    ("cluster.NAME.backends.NAME", specs.BackendTable),
+    ("cluster.NAME.backends.NAME", forms.BackendTable),
     ("cluster.NAME.timeouts", specs.ClusterTimeouts),
     ("cluster.NAME.pool", specs.Pool),
     ("cluster.NAME.tls", specs.BackendTLS),

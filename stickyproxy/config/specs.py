@@ -15,7 +15,7 @@ import attrs
 from stickyproxy.config.units import (
     AccessLog,
     AnyPath,
-    BackendEndpoint,
+    ByName,
     ClusterName,
     Count,
     CountOrZero,
@@ -23,34 +23,16 @@ from stickyproxy.config.units import (
     ExistingPath,
     HostPattern,
     ListenEndpoint,
+    Makes,
     Network,
     PathPrefix,
     Secret,
     ServerName,
     Size,
-    Weight,
+    told,
 )
 from stickyproxy.interfaces import IAffinity, IBalancer
-from stickyproxy.model import Backend, BackendState
-
-
-def told(text: str, elsewhere: str = "") -> dict[str, str]:
-    """Metadata of a key: what it means, and what other proxies call it."""
-    return {"text": text, "elsewhere": elsewhere}
-
-
-@attrs.frozen
-class ByName:
-    """Marks a tuple that is a table in TOML: the key of each entry becomes the entry's attribute ``attribute``."""
-
-    attribute: str
-
-
-@attrs.frozen
-class Makes:
-    """Marks the name of an extension, with its options beside it; ``interface`` is what the extension makes."""
-
-    interface: Any
+from stickyproxy.model import Backend
 
 
 @attrs.frozen
@@ -321,34 +303,6 @@ class Pool:
 
 
 @attrs.frozen
-class BackendTable:
-    """One place that a cluster forwards to. Affinity knows a backend by its key: address and order may change freely.
-
-    An entry that is only an endpoint may be written as a string: ``a = "tcp:127.0.0.1:9001"``.
-    """
-
-    id: str
-    endpoint: BackendEndpoint = attrs.field(
-        metadata=told(
-            "Where it listens: an [endpoint string]"
-            "(https://docs.twisted.org/en/stable/core/howto/endpoints.html#clients) of Twisted.",
-            "HAProxy `server`, nginx `server` in `upstream {}`, Envoy `endpoint`",
-        )
-    )
-    weight: Weight = attrs.field(
-        default=1,
-        metadata=told("Its share of new clients.", "HAProxy `weight`, nginx `weight`, Envoy `load_balancing_weight`"),
-    )
-    state: BackendState = attrs.field(
-        default=BackendState.UP,
-        metadata=told(
-            "`up`; `drain` keeps the bound clients and takes no new ones; `maintenance` takes none.",
-            "HAProxy `set server … state`, nginx `drain`/`down`, Envoy `health_status`",
-        ),
-    )
-
-
-@attrs.frozen
 class Cluster:
     """Interchangeable backends with one balancer and one affinity."""  # keys: newest first
 
@@ -404,19 +358,3 @@ class Configuration:
     frontends: tuple[Frontend, ...]
     clusters: tuple[Cluster, ...]
     path: Path | None = None
-
-
-@attrs.frozen
-class Document:
-    """What stands before the first table, and the tables that hold all else."""
-
-    frontend: Annotated[tuple[Frontend, ...], ByName("name")] = attrs.field(
-        metadata=told("The frontends by their names.")
-    )
-    cluster: Annotated[tuple[Cluster, ...], ByName("name")] = attrs.field(metadata=told("The clusters by their names."))
-    access_log: AccessLog = attrs.field(
-        default="-",
-        metadata=told(
-            "The access log of every frontend that says nothing else: `true` for standard output, `false`, or a path."
-        ),
-    )

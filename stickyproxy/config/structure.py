@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 import attrs
 from cattrs import Converter
 
+from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
-from stickyproxy.config.specs import BackendTable, BackendTLS, ByName, Cluster, Document, Makes, Named
-from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, Kind, Place, found, joined
+from stickyproxy.config.specs import BackendTLS, Cluster, Named
+from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, ByName, Kind, Makes, Place, found, joined
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Backend
 

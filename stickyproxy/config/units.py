@@ -61,6 +61,25 @@ class Told:
     elsewhere: str = ""
 
 
+def told(text: str, elsewhere: str = "") -> dict[str, str]:
+    """Metadata of a key: what it means, and what other proxies call it."""
+    return {"text": text, "elsewhere": elsewhere}
+
+
+@attrs.frozen
+class ByName:
+    """Marks a tuple that is a table in TOML: the key of each entry becomes the entry's attribute ``attribute``."""
+
+    attribute: str
+
+
+@attrs.frozen
+class Makes:
+    """Marks the name of an extension, with its options beside it; ``interface`` is what the extension makes."""
+
+    interface: Any
+
+
 def found(value: object) -> str:
     """What a value of the wrong type is, without showing it: it could be a secret in the wrong place."""
     if isinstance(value, bool):

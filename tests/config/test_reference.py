@@ -11,10 +11,10 @@ import attrs
 import pytest
 
 from stickyproxy.config import load
+from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.reference import TABLES, render
-from stickyproxy.config.specs import BackendTable, Document, Makes
 from stickyproxy.config.structure import options
-from stickyproxy.config.units import Told
+from stickyproxy.config.units import Makes, Told
 from stickyproxy.extensions import find_extensions
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Backend
