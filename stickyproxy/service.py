@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -28,7 +28,6 @@ from stickyproxy.extensions import Extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
-from stickyproxy.sansio.identity import networks
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.sweep import Sweep
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator, tls_factory
@@ -71,7 +70,7 @@ class Listener(Service):
     async def _stop(self, listening: Deferred[IListeningPort]) -> None:
         port = await listening
         if port is not None:
-            await port.stopListening() or succeed(None)
+            await maybeDeferred(port.stopListening)
         for connection in list(getattr(self._factory, "connections", ())):
             connection.abort()
 
@@ -135,10 +134,12 @@ def _frontend_factory(
     record: Callable[[Any], None] | None,
 ) -> IProtocolFactory:
     """PROXY header, then TLS, then the protocol: the order in which they are on the wire."""
-    factory: Any
+    factory: IProtocolFactory
     if spec.protocol == "tcp":
         assert spec.cluster is not None
-        factory = TCPFrontendFactory(clusters[spec.cluster], sweep, idle=spec.timeouts.tunnel, record=record)
+        factory = TCPFrontendFactory(
+            clusters[spec.cluster], sweep, idle=spec.timeouts.tunnel, handshake=spec.timeouts.head, record=record
+        )
     else:
         factory = HTTPFrontendFactory(
             spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record
@@ -146,9 +147,7 @@ def _frontend_factory(
     if spec.tls is not None:
         factory = tls_factory(_tls_creator(spec.tls), factory, reactor)
     if spec.accept_proxy_protocol:
-        factory = ProxyProtocolFactory(
-            factory, networks(spec.accept_proxy_protocol), sweep, timeout=spec.timeouts.head
-        )
+        factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
     return factory
 
 
@@ -182,12 +181,19 @@ def build_cluster(
 def _member(spec: ClusterSpec, backend: Backend, reactor: Any) -> Member:
     return Member(
         backend,
-        clientFromString(reactor, backend.endpoint),
+        clientFromString(reactor, _patient(backend.endpoint, spec.timeouts.connect)),
         reactor,
         connect_timeout=spec.timeouts.connect,
         pool_size=spec.pool.size,
         wrap_tls=_wrap_tls(spec.tls, backend, reactor) if spec.tls is not None else None,
     )
+
+
+def _patient(endpoint: str, timeout: float) -> str:
+    """Twisted's own endpoints give up after 30 seconds; ``Member`` is to decide that."""
+    if timeout < 30 or ":timeout=" in endpoint or host_of(endpoint) is None:
+        return endpoint
+    return f"{endpoint}:timeout={int(timeout) + 1}"
 
 
 def _wrap_tls(spec: BackendTLS, backend: Backend, reactor: Any) -> WrapTLS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -243,16 +243,12 @@ class Exchange:
         self._connecting.addErrback(self._broken)
 
     async def _open(self) -> None:
-        """Try the backends until one takes the connection."""
-        error: HTTPError = NoBackend("no backend is there to serve this")
-        while True:
-            choice = self.cluster.select(self.arrival, self._tried)
-            if choice is None:
-                self._connecting = None
-                self._fail(error)
-                return
+        """Connect to the chosen backend; while that fails, to another one."""
+        choice = self.choice
+        error: HTTPError | None = None
+        while choice is not None:
             self.choice = choice
-            member: Member = choice.candidate
+            member = choice.candidate
             try:
                 connection = await open_connection(
                     member,
@@ -261,9 +257,9 @@ class Exchange:
                     idle=self.cluster.pool.idle,
                     preface=self.preface,
                 )
-            except CancelledError:
-                return
             except Exception as reason:
+                if self._over:  # the client left, and cancelled it
+                    return
                 self._tried.add(member.id)
                 silent = isinstance(reason, ConnectTimeout)
                 error = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
@@ -273,11 +269,14 @@ class Exchange:
                     cluster=self.cluster.name,
                     reason=str(reason) or type(reason).__name__,
                 )
-                continue
-            self._connecting = None
-            self._send_on(connection)
-            self._client.resume_request()
-            return
+                choice = self.cluster.select(self.arrival, self._tried)
+            else:
+                self._connecting = None
+                self._client.resume_request()
+                self._send_on(connection)
+                return
+        self._connecting = None
+        self._fail(error or NoBackend("no backend is there to serve this"))
 
     def _broken(self, failure: Failure) -> None:
         self._log.failure("Defect: a request could not be sent", failure=failure)

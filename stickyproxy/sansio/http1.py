@@ -41,7 +41,9 @@ SEMANTIC = frozenset(
 
 _HEAD_END = b"\r\n\r\n"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{1,5}))?")
+_AUTHORITY = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{1,5}))?"
+)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _VERSION = re.compile(rb" HTTP/([0-9](?:\.[0-9])?)\Z")
 _NO_CONTENT = frozenset((204, 304))
@@ -165,7 +167,9 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
         upgrade = b", ".join(asked).lower() if asked else None
     if b"expect" in named and (len(named[b"expect"]) > 1 or named[b"expect"][0].lower() != b"100-continue"):
         raise BadRequest("only 100-continue can be expected of this server", status=417)
-    return RequestHead(method, target, minor, fields, named, _request_body(named, minor), authority, keep_alive, upgrade)
+    return RequestHead(
+        method, target, minor, fields, named, _request_body(named, minor), authority, keep_alive, upgrade
+    )
 
 
 def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> ResponseHead:

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE
-from stickyproxy.sansio.body import EXTENSIONS, SIZE_LINE, TRAILERS, BodyReader, MalformedBody, chunk, last_chunk, read_body
+from stickyproxy.sansio.body import (
+    EXTENSIONS,
+    SIZE_LINE,
+    TRAILERS,
+    BodyReader,
+    MalformedBody,
+    chunk,
+    last_chunk,
+    read_body,
+)
 
 
 def feed_all(reader: BodyReader, data: bytes, step: int) -> bytes:

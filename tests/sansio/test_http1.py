@@ -22,7 +22,8 @@ def request(*lines: bytes) -> bytes:
 def test_a_plain_request() -> None:
     """A browser's GET is read field by field, names compared in lower case."""
     head = parse_request_head(
-        request(b"GET /a?b=c HTTP/1.1", b"Host: Example.org:8080", b"Cookie: a=b", b"cookie: c=d", b"X-Any:  v \t"), LIMITS
+        request(b"GET /a?b=c HTTP/1.1", b"Host: Example.org:8080", b"Cookie: a=b", b"cookie: c=d", b"X-Any:  v \t"),
+        LIMITS,
     )
     assert (head.method, head.target, head.minor, head.body) == (b"GET", b"/a?b=c", 1, 0)
     assert head.authority == b"example.org:8080"

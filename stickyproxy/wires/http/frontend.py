@@ -176,9 +176,7 @@ class HTTPFrontend(Protocol):
                     if data:
                         limits = factory.limits
                         self.deadline = factory.sweep.after(factory.timeouts.head)
-                        self._collector = HeadCollector(
-                            is_request=True, limit=limits.head, target_limit=limits.target
-                        )
+                        self._collector = HeadCollector(is_request=True, limit=limits.head, target_limit=limits.target)
                         self._collector.feed(data)
                     return
                 head_bytes, rest = data[:end], data[end:]
@@ -193,7 +191,10 @@ class HTTPFrontend(Protocol):
             self._answer.expect(head)
             self._begin(head, rest)
         except HTTPError as error:
-            self._refuse(error)
+            if self._mode is _Mode.ANSWER:
+                self.failed(error)
+            else:
+                self._refuse(error)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         factory, identity = self.factory, self._identity
@@ -203,6 +204,14 @@ class HTTPFrontend(Protocol):
         if limit is not None and head.body > limit:
             raise BadRequest("the content is larger than allowed", status=413)
         offer = check_request(head) if head.upgrade is not None and is_upgrade(head) else None
+        whole = 0 <= head.body <= len(rest)
+        if whole:
+            self._mode = _Mode.ANSWER
+            self.deadline = NEVER
+            if head.body != len(rest):
+                self._buffer = rest[head.body :] + self._buffer
+                self._set_reading(False)
+                rest = rest[: head.body]
         cluster = factory.route(head)
         data = forward_request(
             head,
@@ -218,18 +227,11 @@ class HTTPFrontend(Protocol):
         exchange = self._exchange = Exchange(
             cluster, self, arrival, head, data, factory.sweep, offer=offer, preface=preface
         )
-        body = head.body
-        if 0 <= body <= len(rest):
-            self._mode = _Mode.ANSWER
-            self.deadline = NEVER
-            if body != len(rest):
-                self._buffer = rest[body:] + self._buffer
-                self._set_reading(False)
-                rest = rest[:body]
+        if whole:
             exchange.start(rest, True)
         else:
             self._mode = _Mode.BODY
-            self._reader = read_body(body)
+            self._reader = read_body(head.body)
             self.deadline = self._body_deadline()
             self._read_body(rest, exchange.start)
 
