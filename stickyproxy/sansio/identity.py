@@ -55,18 +55,18 @@ class Networks:
     for a bad one, also where bits behind the prefix are set (``"10.0.0.1/8"``).
     """
 
-    __slots__ = ("_masks", "_networks")
+    __slots__ = ("_holds", "_networks")
 
     def __init__(self, cidrs: Iterable[str] = ()) -> None:
         self._networks = tuple(_network(cidr) for cidr in cidrs)
-        self._masks = tuple((net.version, int(net.netmask), int(net.network_address)) for net in self._networks)
+        self._holds = lru_cache(maxsize=4096)(self._look_up)
 
     def __contains__(self, address: str) -> bool:
-        parsed = _address(address) if self._masks else None
-        if parsed is None:
-            return False
-        version, number = parsed.version, int(parsed)
-        return any(kind == version and number & mask == base for kind, mask, base in self._masks)
+        return bool(self._networks) and self._holds(address)
+
+    def _look_up(self, address: str) -> bool:
+        parsed = _address(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -90,14 +90,6 @@ class _Believed(NamedTuple):
     lines: bytes
 
 
-class _Hop(NamedTuple):
-    """One element of a chain: an address as text, and in Forwarded perhaps what that client asked with."""
-
-    address: str
-    proto: bytes = b""
-    host: bytes = b""
-
-
 class Identity:
     """What is known of one client connection, its constant bytes made once.
 
@@ -107,8 +99,8 @@ class Identity:
     """
 
     __slots__ = (
-        "_client", "_default_host", "_for", "_head", "_hosts", "_last", "_local_port", "_networks", "_node", "_secure",
-        "_told", "trusted",
+        "_client", "_default_host", "_for", "_head", "_hosts", "_last", "_local_port", "_networks", "_node", "_proto",
+        "_secure", "_told", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +112,7 @@ class Identity:
         self._node = _node(self._client)
         self._local_port = b"%d" % local_port
         self._secure = secure
+        self._proto = b"https" if secure else b"http"
         self._networks = trusted
         self._default_host = default_host
         self.trusted = peer.host in trusted  #: the peer is believed
@@ -158,12 +151,9 @@ class Identity:
         return hosts[0] if hosts else head.authority or self._default_host
 
     def _write_own(self, host: bytes) -> bytes:
-        proto = b"https" if self._secure else b"http"
-        real = b"" if self._for == b"unknown" else self._for
-        return _write(host, self._for, proto, host, self._local_port, real, self._element(host))
-
-    def _element(self, host: bytes) -> bytes:
-        return _element(self._node, b"https" if self._secure else b"http", host)
+        real = b"" if self._client == "unix" else self._for
+        own = _element(self._node, self._proto, host)
+        return _write(host, self._for, self._proto, host, self._local_port, real, own)
 
     def _believe(self, head: RequestHead) -> _Believed:
         if head is not self._head:
@@ -173,22 +163,23 @@ class Identity:
 
     def _read(self, head: RequestHead) -> _Believed:
         named = head.named
-        listed = b", ".join(filter(None, named.get(b"x-forwarded-for", ())))
-        forwarded = b", ".join(filter(None, named.get(b"forwarded", ())))
+        listed = _list(named.get(b"x-forwarded-for"))
+        forwarded = _list(named.get(b"forwarded"))
         elements = _elements(forwarded) if forwarded else []
+        told_proto, told_host = _one(named, b"x-forwarded-proto").lower(), _one(named, b"x-forwarded-host")
         if listed:
-            chain = self._walk(_Hop(_text(item)) for item in reversed(listed.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:]))
+            chain = self._walk(listed.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:])
         else:
-            chain = self._walk(_hop(element) for element in reversed(elements[-_MAX_HOPS:]))
-        hop = chain[-1] if chain else _Hop("")
-        client = hop.address or self._client
+            chain = self._walk([element.get(b"for", b"") for element in elements[-_MAX_HOPS:]])
+            if chain:
+                element = elements[-len(chain)]
+                told_proto = told_proto or element.get(b"proto", b"").lower()
+                told_host = told_host or element.get(b"host", b"")
 
         host = self._host(head)
-        told_proto = _one(named, b"x-forwarded-proto").lower() or hop.proto
-        told_host = _one(named, b"x-forwarded-host") or hop.host
-        proto = told_proto if told_proto in _SCHEMES else (b"https" if self._secure else b"http")
-        if not _HOST.fullmatch(told_host):
+        if told_host and not _HOST.fullmatch(told_host):
             told_host = b""
+        proto = told_proto if told_proto in _SCHEMES else self._proto
         port = _one(named, b"x-forwarded-port")
         if not (port.isdigit() and len(port) <= 5 and int(port) <= 65535):
             port = self._local_port
@@ -198,30 +189,33 @@ class Identity:
                 port = (match and match[1]) or _SCHEMES[proto]
         told_host = told_host or host
 
-        believed = [hop.address.encode() for hop in reversed(chain)]
-        forwarded_for = b", ".join([listed] if listed else believed)
+        client = chain[0] if chain else self._client
+        before = listed or b", ".join([address.encode() for address in chain])
         if not elements:
-            forwarded = _chain(chain, proto, told_host)
+            forwarded = _told_chain(chain, proto, told_host) if chain else b""
+        own = _element(self._node, self._proto, host)
         lines = _write(
             host,
-            forwarded_for + b", " + self._for if forwarded_for else self._for,
+            b"%b, %b" % (before, self._for) if before else self._for,
             proto,
             told_host,
             port,
             b"" if client == "unix" else client.encode(),
-            forwarded + b", " + self._element(host) if forwarded else self._element(host),
+            b"%b, %b" % (forwarded, own) if forwarded else own,
         )
         return _Believed(client, proto in _SECURE_SCHEMES, lines)
 
-    def _walk(self, hops: Iterable[_Hop]) -> list[_Hop]:
-        """The believed part of a chain, nearest first: up to the first that is not itself trusted."""
-        chain: list[_Hop] = []
-        for hop in hops:
-            if not hop.address:
+    def _walk(self, nodes: list[bytes]) -> list[str]:
+        """The addresses of the believed end of a chain: from the last that is not itself trusted on."""
+        chain: list[str] = []
+        for node in reversed(nodes):
+            address = _text(node)
+            if not address:
                 break
-            chain.append(hop)
-            if hop.address not in self._networks:
+            chain.append(address)
+            if address not in self._networks:
                 break
+        chain.reverse()
         return chain
 
 
@@ -246,8 +240,9 @@ def _read_node(node: bytes) -> str:
     return "" if address is None else str(address)
 
 
-def _hop(element: dict[bytes, bytes]) -> _Hop:
-    return _Hop(_text(element.get(b"for", b"")), element.get(b"proto", b"").lower(), element.get(b"host", b""))
+def _list(values: list[bytes] | None) -> bytes:
+    """The values of a list field as one (RFC 9110 section 5.3)."""
+    return b", ".join([value for value in values if value]) if values else b""
 
 
 def _elements(forwarded: bytes) -> list[dict[bytes, bytes]]:
@@ -291,10 +286,10 @@ def _element(node: bytes, proto: bytes, host: bytes) -> bytes:
     return b"for=%b;host=%b;proto=%b" % (node, host if _IS_TOKEN(host) else b'"%b"' % host, proto)
 
 
-def _chain(hops: list[_Hop], proto: bytes, host: bytes) -> bytes:
-    """Forwarded for ``hops`` (nearest first), the farthest of which asked ``host`` by ``proto``."""
-    nodes = [_node(hop.address) for hop in reversed(hops)]
-    return b", ".join([_element(node, proto, host) for node in nodes[:1]] + [b"for=" + node for node in nodes[1:]])
+def _told_chain(chain: list[str], proto: bytes, host: bytes) -> bytes:
+    """Forwarded for the addresses of ``chain``, the first of which asked ``host`` by ``proto``."""
+    first = _element(_node(chain[0]), proto, host)
+    return b", for=".join([first, *[_node(address) for address in chain[1:]]])
 
 
 def _write(
