@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import attrs
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
@@ -99,11 +100,8 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
 
     Raises ``TLSConfigurationError``, ``KeyFileError`` and ``ValueError`` for what the files that it names do not hold.
     """
-    timeouts = [
-        seconds
-        for spec in configuration.frontends
-        for seconds in (spec.timeouts.head, spec.timeouts.body, spec.timeouts.keep_alive, spec.timeouts.tunnel)
-    ] + [spec.timeouts.answer for spec in configuration.clusters]
+    timeouts = [seconds for frontend in configuration.frontends for seconds in attrs.astuple(frontend.timeouts)]
+    timeouts += [seconds for cluster in configuration.clusters for seconds in attrs.astuple(cluster.timeouts)]
     sweep = Sweep.for_timeouts(reactor, timeouts)
     random = Random()
     directory = configuration.path.parent if configuration.path else None

@@ -45,7 +45,7 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
     tcp = frontend.get("protocol") == "tcp"
     if tcp:
         for keys in HTTP_FRONTEND_KEYS:
-            proxied = keys == ("timeouts", "head") and "accept_proxy_protocol" in frontend  # that header's time, too
+            proxied = keys == ("timeouts", "head") and {"accept_proxy_protocol", "tls"} & frontend.keys()  # theirs, too
             if _has(frontend, keys) and not proxied:
                 yield keys, 'only for protocol = "http"'
     if "cluster" not in frontend and (tcp or not frontend.get("routes")):

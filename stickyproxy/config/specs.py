@@ -67,7 +67,7 @@ class FrontendTimeouts:
         default=10.0,
         metadata=told(
             "For the whole request head, from its first byte (or from the accept, for the first); for a PROXY "
-            "header as well. HTTP, or with `accept_proxy_protocol`.",
+            "header and a TLS handshake as well. HTTP, or with `accept_proxy_protocol` or `tls`.",
             "HAProxy `timeout http-request`, nginx `client_header_timeout`, Envoy `request_headers_timeout`",
         ),
     )
