@@ -144,7 +144,8 @@ class Chat(WebSocketServerProtocol):
             room.tell_all(kind="people", people=len(room.people))
 
     def tell(self, **message: Any) -> None:
-        self.sendMessage(json.dumps(message).encode())
+        if self.state == self.STATE_OPEN:  # it may be closing, and not have left the room yet
+            self.sendMessage(json.dumps(message).encode())
 
 
 class Room(WebSocketServerFactory):
@@ -158,7 +159,9 @@ class Room(WebSocketServerFactory):
         self.people: list[Chat] = []
         self._guests = 0
         # A browser that went to sleep is noticed within 40 seconds, so the room does not fill with ghosts.
-        self.setProtocolOptions(maxMessagePayloadSize=_MESSAGE, autoPingInterval=30, autoPingTimeout=10)
+        self.setProtocolOptions(
+            webStatus=False, maxMessagePayloadSize=_MESSAGE, autoPingInterval=30, autoPingTimeout=10
+        )
 
     def number(self) -> int:
         self._guests += 1

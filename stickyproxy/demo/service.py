@@ -44,7 +44,10 @@ class DemoService(MultiService):
         certificate = write_certificate(Path(self._directory.name), datetime.datetime.now(datetime.UTC))
         ports = _choose_ports(_PORTS)
         facts: dict[str, Any] = {"backends": NAMES, "cookie": COOKIE, "ports": ports}
-        pages = {name: self._listen(_site(name, facts, self._reactor)) for name in NAMES}
+        roots = {name: make_root(name, facts, self._reactor) for name in NAMES}
+        pages = {
+            name: self._listen(_Site(root, timeout=_KEEP_ALIVE, reactor=self._reactor)) for name, root in roots.items()
+        }
         echoes = {name: self._listen(LineEchoFactory(name)) for name in NAMES}
         configuration = _configure(ports, pages, echoes, certificate)
         build(configuration, self._reactor, find_extensions()).setServiceParent(self)
@@ -74,11 +77,14 @@ def make_service(reactor: Any) -> IService:
     return DemoService(reactor)
 
 
-def _site(name: str, facts: dict[str, Any], reactor: Any) -> Site:
-    site = Site(make_root(name, facts, reactor), timeout=_KEEP_ALIVE, reactor=reactor)
-    site.noisy = False
-    site.displayTracebacks = False
-    return site
+class _Site(Site):
+    """One of the backends; the access log of the proxy tells of its requests, and tells more."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        pass
 
 
 def _configure(
