@@ -182,11 +182,9 @@ class Identity:
         proto = told_proto if told_proto in _SCHEMES else self._proto
         port = _one(named, b"x-forwarded-port")
         if not (port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-            port = self._local_port
-            if told_host or told_proto in _SCHEMES:
-                # Our own port beside what another proxy was asked with would make a URL that nobody serves.
-                match = _HOST.fullmatch(told_host or host)
-                port = (match and match[1]) or _SCHEMES[proto]
+            # Our own port beside what another proxy was asked with would make a URL that nobody serves.
+            asked = told_host or told_proto in _SCHEMES
+            port = _port(told_host or host, proto) if asked else self._local_port
         told_host = told_host or host
 
         client = chain[0] if chain else self._client
@@ -269,6 +267,11 @@ def _elements(forwarded: bytes) -> list[dict[bytes, bytes]]:
 def _one(named: dict[bytes, list[bytes]], name: bytes) -> bytes:
     values = named.get(name)
     return values[0] if values is not None and len(values) == 1 else b""
+
+
+def _port(host: bytes, scheme: bytes) -> bytes:
+    match = _HOST.fullmatch(host)
+    return (match and match[1]) or _SCHEMES[scheme]
 
 
 @lru_cache(maxsize=4096)
