@@ -34,7 +34,8 @@ class Case(NamedTuple):
     ``backend`` gives the command that listens on the two ports; ``load`` the one that prints "ready" when warm, and
     then a line of JSON: requests since then, rate a second, errors, and p99_ms or paced. ``learn`` gives the Cookie
     field that a client of this proxy sends, having tried that it works. ``scale`` makes ``cpu_unit`` of CPU seconds,
-    ``rate_scale`` makes ``rate_unit`` of requests a second; ``columns`` are those of ``bench.report``.
+    ``rate_scale`` makes ``rate_unit`` of requests a second; ``columns`` are those of ``bench.report``. ``once``:
+    one measurement is enough, however many are asked for.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Case(NamedTuple):
     rate_unit: str = "requests/s"
     rate_scale: float = 1.0
     columns: tuple[str, ...] = ("cpu", "ratio", "rate", "busy", "p99", "errors")
+    once: bool = False
 
 
 def missing_load() -> str | None:
@@ -161,7 +163,7 @@ _MEMORY_COLUMNS = ("growth", "cpu", "rate", "paced", "errors")
 
 def _bulk_case(name: str, title: str, direction: str) -> Case:
     load = _bulk(direction)
-    return Case(name, title, "http", _bulk_backend, load, _no_cookie, *_BULK_UNITS, _MEMORY_COLUMNS)
+    return Case(name, title, "http", _bulk_backend, load, _no_cookie, *_BULK_UNITS, _MEMORY_COLUMNS, once=True)
 
 
 _BULK_UNITS = ("CPU ms per 100 MiB", 1e3, "MiB/s", 100.0)

@@ -14,6 +14,7 @@ from bench.run import Outcome, Row, Sample
 
 BEGIN = "<!-- bench:begin: written by `python -m bench --write`, not by hand -->"
 END = "<!-- bench:end -->"
+_MIB = 1024 * 1024
 
 
 class _Column(NamedTuple):
@@ -67,8 +68,12 @@ def table(outcome: Outcome) -> str:
 def document(outcomes: Sequence[Outcome], options: Options, versions: dict[str, str], today: datetime.date) -> str:
     """All tables, with the date, the machine and the versions before them."""
     measured = f"{today.isoformat()}; {describe()}; {', '.join(f'{name} {text}' for name, text in versions.items())}."
-    how = f"Median of {options.runs} runs of {number(options.seconds)} s each."
-    return "\n".join([measured, how, "", *(table(outcome) for outcome in outcomes)])
+    how = []
+    if not all(outcome.case.once for outcome in outcomes):
+        how.append(f"Median of {options.runs} runs of {options.seconds:g} s each.")
+    if any(outcome.case.once for outcome in outcomes):
+        how.append(f"Slow peers: {options.size / _MIB:,.0f} MiB once, {options.rate / _MIB:g} MiB a second.")
+    return "\n".join([measured, *how, "", *(table(outcome) for outcome in outcomes)])
 
 
 def as_json(

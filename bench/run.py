@@ -120,18 +120,10 @@ class Bench:
         present = [one for one in contenders if one.name not in absent]
         samples: dict[str, list[Sample]] = {one.name: [] for one in present}
         problems: dict[str, str] = {}
+        runs = 1 if case.once else self._options.runs
         with Programs(directory) as programs:
-            ports = (programs.port(), programs.port())
-            backend = programs.start("backend", case.backend(directory, ports, self._options), self._cores.load)
-            for port in ports:
-                backend.listening(port)
-            running: list[_Running] = []
-            for contender in present:
-                try:
-                    running.append(self._start(programs, case, contender, ports))
-                except (BenchError, OSError) as error:
-                    problems[contender.name] = str(error)
-            for turn in range(self._options.runs):
+            running = self._start_all(programs, case, present, problems)
+            for turn in range(runs):
                 for one in rotated(running, turn):
                     name = one.contender.name
                     if name in problems:
@@ -140,9 +132,25 @@ class Bench:
                         samples[name].append(self._measure(programs, case, one))
                     except BenchError as error:
                         problems[name] = str(error)
-                    _tell(f"{case.title}, {turn + 1} of {self._options.runs}: {name}")
+                    _tell(f"{case.title}, {turn + 1} of {runs}: {name}")
         rows = tuple(Row(name, tuple(samples[name]), problems.get(name)) for name in samples)
         return Outcome(case, rows, tuple(f"{name}: {reason}" for name, reason in absent.items()))
+
+    def _start_all(
+        self, programs: Programs, case: Case, contenders: Sequence[Contender], problems: dict[str, str]
+    ) -> list[_Running]:
+        """The backend, and all proxies before it; who does not start is noted in ``problems``."""
+        ports = (programs.port(), programs.port())
+        backend = programs.start("backend", case.backend(programs.directory, ports, self._options), self._cores.load)
+        for port in ports:
+            backend.listening(port)
+        running: list[_Running] = []
+        for contender in contenders:
+            try:
+                running.append(self._start(programs, case, contender, ports))
+            except (BenchError, OSError) as error:
+                problems[contender.name] = str(error)
+        return running
 
     def _start(self, programs: Programs, case: Case, contender: Contender, backends: tuple[int, int]) -> _Running:
         directory = programs.directory / contender.name.replace(" ", "-")
