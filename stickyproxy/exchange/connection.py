@@ -21,6 +21,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from stickyproxy.addresses import set_no_delay
 from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError
 from stickyproxy.model import ResponseHead
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
@@ -134,7 +135,7 @@ class BackendConnection(Protocol):
     # What Twisted tells.
 
     def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
+        set_no_delay(self.transport)
         self.transport.registerProducer(self, True)
         self._sweep.watch(self)
         if not ISSLTransport.providedBy(self.transport):
@@ -172,7 +173,8 @@ class BackendConnection(Protocol):
 
     def resumeProducing(self) -> None:
         if self._exchange is not None:
-            self.deadline = self._sweep.after(self._answer_timeout) if self._sent else NEVER
+            waiting = self._sent and not self._reading_paused
+            self.deadline = self._sweep.after(self._answer_timeout) if waiting else NEVER
             self._exchange.resume_request()
 
     def stopProducing(self) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.addresses import peer_of
+from stickyproxy.addresses import peer_of, set_no_delay
 from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
@@ -79,7 +79,7 @@ class HTTPFrontend(Protocol):
     def connectionMade(self) -> None:
         factory = self.factory
         factory.connections.add(self)
-        self.transport.setTcpNoDelay(True)
+        set_no_delay(self.transport)
         self.transport.registerProducer(self, True)
         self._identity = factory.identify(self.peer, peer_of(self.transport.getHost()).port)
         self._answer = AnswerWriter(factory, self.transport, self._identity)
