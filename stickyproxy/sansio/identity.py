@@ -186,7 +186,6 @@ class Identity:
             asked = told_host or told_proto in _SCHEMES
             port = _port(told_host or host, proto) if asked else self._local_port
         told_host = told_host or host
-
         client = chain[0] if chain else self._client
         before = listed or b", ".join([address.encode() for address in chain])
         if not elements:
@@ -198,7 +197,7 @@ class Identity:
             proto,
             told_host,
             port,
-            b"" if client == "unix" else client.encode(),
+            client.encode(),
             b"%b, %b" % (forwarded, own) if forwarded else own,
         )
         return _Believed(client, proto in _SECURE_SCHEMES, lines)
