@@ -11,9 +11,10 @@ from stickyproxy.tls.client import (
     ClientConnectionCreator,
     PeerCertificateError,
     client_creator,
-    wrap_client_endpoint,
 )
-from stickyproxy.tls.contexts import ServerConnectionCreator, server_connection_creator, tls_factory
+from stickyproxy.tls.contexts import ServerConnectionCreator, server_connection_creator
+from stickyproxy.tls.factory import TLSClientEndpoint, TLSFactory, tls_factory, wrap_client_endpoint
+from stickyproxy.tls.transport import TLSTransport
 
 __all__ = [
     "Certificate",
@@ -21,7 +22,10 @@ __all__ = [
     "ClientConnectionCreator",
     "PeerCertificateError",
     "ServerConnectionCreator",
+    "TLSClientEndpoint",
     "TLSConfigurationError",
+    "TLSFactory",
+    "TLSTransport",
     "client_creator",
     "load_authorities",
     "load_certificate",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import idna
 from OpenSSL import SSL
@@ -18,16 +18,8 @@ from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from stickyproxy.tls.certificates import TLSConfigurationError, load_certificate
@@ -146,30 +138,3 @@ def _identify(server_name: str) -> tuple[DNS_ID | IPAddress_ID, bytes | None]:
         raise TLSConfigurationError(
             f"{server_name!r} cannot be a server name ({error}): give the host name that is in the server's certificate"
         ) from error
-
-
-@implementer(IStreamClientEndpoint)
-class TLSClientEndpoint:
-    """Connects like ``endpoint``, and speaks TLS there."""
-
-    def __init__(
-        self, endpoint: IStreamClientEndpoint, creator: IOpenSSLClientConnectionCreator, clock: IReactorTime
-    ) -> None:
-        self._endpoint = endpoint
-        self._creator = creator
-        self._clock = clock
-
-    def connect(self, protocol_factory: IProtocolFactory) -> Deferred[IProtocol]:
-        return Deferred.fromCoroutine(self._connect(protocol_factory))
-
-    async def _connect(self, protocol_factory: IProtocolFactory) -> IProtocol:
-        factory = TLSMemoryBIOFactory(self._creator, isClient=True, wrappedFactory=protocol_factory, clock=self._clock)
-        connected: Any = await self._endpoint.connect(factory)
-        return cast(IProtocol, connected.wrappedProtocol)
-
-
-def wrap_client_endpoint(
-    endpoint: IStreamClientEndpoint, creator: IOpenSSLClientConnectionCreator, clock: IReactorTime
-) -> TLSClientEndpoint:
-    """TLS over whatever ``endpoint`` connects to."""
-    return TLSClientEndpoint(endpoint, creator, clock)

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 from cryptography import x509
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from stickyproxy.tls.certificates import Certificate, CertificateStore, TLSConfigurationError, load_authorities
@@ -141,10 +140,3 @@ def _alpn_choice(ours: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[byte
         raise refusal("the client offers no application protocol that is spoken here")
 
     return choose
-
-
-def tls_factory(
-    creator: ServerConnectionCreator, wrapped_factory: IProtocolFactory, clock: IReactorTime
-) -> IProtocolFactory:
-    """A factory of TLS servers whose decrypted bytes go to the protocols of ``wrapped_factory``."""
-    return TLSMemoryBIOFactory(creator, isClient=False, wrappedFactory=wrapped_factory, clock=clock)

@@ -1,0 +1,92 @@
+"""What the TLS transport leans on: turns of the reactor, producers, and where records end. Floor 2."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+
+class Turning(Protocol):
+    """What does what is due when its turn comes."""
+
+    def turn(self) -> None: ...
+    def abortConnection(self) -> None: ...
+
+
+class Turns:
+    """One timed call for all that have something to do at the next turn of the reactor."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._due: list[Turning] = []
+
+    def add(self, turning: Turning) -> None:
+        if not self._due:
+            self._clock.callLater(0, self._run)
+        self._due.append(turning)
+
+    def _run(self) -> None:
+        due, self._due = self._due, []
+        for turning in due:
+            try:
+                turning.turn()
+            except Exception:
+                self._log.failure("{transport!r} failed in its turn", transport=turning)
+                turning.abortConnection()
+
+
+@implementer(IPushProducer)
+class InnerProducer:
+    """The producer of the protocol within TLS, as the transport below sees it."""
+
+    __slots__ = ("_transport", "paused", "producer", "streaming")
+
+    def __init__(self, transport: Turning, producer: Any, *, streaming: bool) -> None:
+        self._transport = transport
+        self.producer = producer
+        self.streaming = streaming
+        self.paused = False
+
+    def pauseProducing(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if not self.streaming:
+            self.producer.resumeProducing()
+            self._transport.turn()  # the transport below asks again only when it has sent something
+        elif self.paused:
+            self.paused = False
+            self.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.producer.stopProducing()
+
+
+def count_records(data: bytes, ahead: int, header: bytes) -> tuple[int, int, bytes]:
+    """How many TLS records (RFC 8446 section 5.1) end in ``data``, the next bytes of a stream.
+
+    ``ahead`` is how many bytes of the record under way were still to come, or -1 where only the beginning of its header
+    was there, which is ``header`` then. The second and third of what is returned are these two for the next call;
+    begin with 0 and ``b""``.
+    """
+    if ahead < 0:
+        data = header + data
+        ahead = 0
+    size = len(data)
+    if ahead > size:
+        return 0, ahead - size, b""
+    ended = 1 if ahead else 0
+    at = ahead
+    while size - at >= 5:
+        at += 5 + (data[at + 3] << 8 | data[at + 4])
+        if at > size:
+            return ended, at - size, b""
+        ended += 1
+    return (ended, -1, data[at:]) if at < size else (ended, 0, b"")
