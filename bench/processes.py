@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = {signal.SIGINT, signal.SIGTERM}
 _libc = ctypes.CDLL(None)
 
 
@@ -119,11 +120,12 @@ class Programs:
         """Start ``command`` on ``cores``. It gets no terminal signals and cannot outlive us."""
 
         def pinned() -> None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             os.sched_setaffinity(0, cores)
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
         log = self.directory / f"{name.replace(' ', '-')}.log"
-        with log.open("w") as words:
+        with log.open("w") as words, _uninterrupted():
             process = subprocess.Popen(
                 command.arguments,
                 cwd=self.directory,
@@ -135,9 +137,19 @@ class Programs:
                 start_new_session=True,
                 preexec_fn=pinned,
             )
-        program = Program(name, process, log)
-        self._stack.callback(program.stop)
+            program = Program(name, process, log)
+            self._stack.callback(program.stop)
         return program
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals that end us wait until the block is left, so that no program is started and not yet known."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

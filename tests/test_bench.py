@@ -221,7 +221,7 @@ def test_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         until = time.monotonic() + 20
-        while not (started := [pid for pid in tree(process.pid) if pid != process.pid]) or len(started) < 3:
+        while len(started := [pid for pid in tree(process.pid) if pid != process.pid]) < 3:
             assert time.monotonic() < until, "nginx, nginx and wrk did not all start"
             threading.Event().wait(0.02)
         process.send_signal(signal.SIGINT)
