@@ -1,7 +1,7 @@
 """Message bodies: bytes to content, and where they end. Floor 2, pure. RFC 9112 sections 6 and 7.
 
-Each reader has ``feed(data)`` that returns the content in ``data`` (bytes, maybe empty), and then ``ended``, ``rest`` (the
-bytes behind the end) and ``trailers``. Content is re-framed on the way out: no framing byte is ever passed on.
+Each reader has ``feed(data)`` that returns the content in ``data`` (bytes, maybe empty), and then ``ended``, ``rest``
+(the bytes behind the end) and ``trailers``. Content is re-framed on the way out: no framing byte is ever passed on.
 """
 
 from __future__ import annotations

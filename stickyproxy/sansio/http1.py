@@ -2,12 +2,12 @@
 
 RFC 9110 and RFC 9112 as an intermediary. What each layer checks:
 
-* llhttp (through ``httptools``, strict): known methods, characters of target, names and values, CR LF only, no obs-fold,
-  no NUL, no space before the colon, Content-Length digits, its repetition and overflow, Content-Length beside
-  Transfer-Encoding, ``chunked`` last.
+* llhttp (through ``httptools``, strict): known methods, characters of target, names and values, CR LF only, no
+  obs-fold, no NUL, no space before the colon, Content-Length digits, its repetition and overflow, Content-Length
+  beside Transfer-Encoding, ``chunked`` last.
 * here: the request line to the byte (one space each, ``HTTP/1.0`` or ``HTTP/1.1``, no RTSP, no HTTP/0.9), the form of
-  the target, Host (one, well-formed, agreeing with an absolute target), Transfer-Encoding nothing but ``chunked`` and not
-  in HTTP/1.0, Expect nothing but ``100-continue``, and the limits.
+  the target, Host (one, well-formed, agreeing with an absolute target), Transfer-Encoding nothing but ``chunked`` and
+  not in HTTP/1.0, Expect nothing but ``100-continue``, and the limits.
 * ``body``: what follows the head.
 
 A head is parsed whole and by a parser of its own: nothing of one message can colour the next.
@@ -16,6 +16,7 @@ A head is parsed whole and by a parser of its own: nothing of one message can co
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -33,8 +34,8 @@ from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, RequestHead, Response
 #: The fields that the proxy acts on; a head's ``named`` holds their values.
 SEMANTIC = frozenset(
     (
-        b"host cookie connection keep-alive upgrade expect te trailer transfer-encoding content-length forwarded via date "
-        b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-request-id "
+        b"host cookie connection keep-alive upgrade expect te trailer transfer-encoding content-length via date "
+        b"forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-request-id "
         b"sec-websocket-key sec-websocket-version sec-websocket-protocol sec-websocket-extensions sec-websocket-accept"
     ).split()
 )
@@ -157,19 +158,14 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     authority = _authority(named.get(b"host"), minor)
     if target[0] != 0x2F or b"#" in target:
         target, authority = _unusual_target(method, target, authority)
-    connection = named.get(b"connection")
-    if connection is None:
-        keep_alive, upgrade = minor == 1, None
-    else:
-        tokens = connection_tokens(connection)
-        keep_alive = b"close" not in tokens and (minor == 1 or b"keep-alive" in tokens)
-        asked = named.get(b"upgrade") if minor == 1 and b"upgrade" in tokens else None
-        upgrade = b", ".join(asked).lower() if asked else None
+    tokens = connection_tokens(named[b"connection"]) if b"connection" in named else ()
+    upgrade = None
+    if minor == 1 and b"upgrade" in tokens and b"upgrade" in named:
+        upgrade = b", ".join(named[b"upgrade"]).lower()
     if b"expect" in named and (len(named[b"expect"]) > 1 or named[b"expect"][0].lower() != b"100-continue"):
         raise BadRequest("only 100-continue can be expected of this server", status=417)
-    return RequestHead(
-        method, target, minor, fields, named, _request_body(named, minor), authority, keep_alive, upgrade
-    )
+    body = _request_body(named, minor)
+    return RequestHead(method, target, minor, fields, named, body, authority, _goes_on(tokens, minor), upgrade)
 
 
 def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> ResponseHead:
@@ -183,11 +179,11 @@ def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> 
     parser = HttpResponseParser(sink)
     try:
         parser.feed_data(data)
-        version = parser.get_http_version()
     except HttpParserUpgrade:
-        version = "1.1"
+        pass
     except HttpParserError as error:
         raise BadAnswer(f"the backend's answer is malformed: {error}") from None
+    version = parser.get_http_version()
     if data[:7] != b"HTTP/1." or version not in ("1.1", "1.0"):
         raise BadAnswer("the backend does not speak HTTP/1.1")
     minor = 1 if version == "1.1" else 0
@@ -195,12 +191,7 @@ def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> 
     if status < 100 or status > 599:
         raise BadAnswer("the backend's answer has a status code out of range")
     named = sink.named
-    connection = named.get(b"connection")
-    if connection is None:
-        keep_alive = minor == 1
-    else:
-        tokens = connection_tokens(connection)
-        keep_alive = b"close" not in tokens and (minor == 1 or b"keep-alive" in tokens)
+    keep_alive = _goes_on(connection_tokens(named[b"connection"]) if b"connection" in named else (), minor)
     body = _response_body(named, minor)
     if method == b"HEAD" or status < 200 or status in _NO_CONTENT:
         body = 0
@@ -216,6 +207,11 @@ def find_head_end(data: bytes) -> int:
 def connection_tokens(values: list[bytes]) -> list[bytes]:
     """The lower-case tokens of a list-valued field (RFC 9110 section 5.6.1)."""
     return [token for value in values for item in value.lower().split(b",") if (token := item.strip(b" \t"))]
+
+
+def _goes_on(tokens: Sequence[bytes], minor: int) -> bool:
+    """Whether the connection is kept after this message (RFC 9112 section 9.3)."""
+    return b"close" not in tokens and (minor == 1 or b"keep-alive" in tokens)
 
 
 def _request_body(named: dict[bytes, list[bytes]], minor: int) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
+from stickyproxy.cluster import Member
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
 from stickyproxy.relay import RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
-from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers
+from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, own_request_id
 from stickyproxy.sansio.identity import Identity
 
 if TYPE_CHECKING:
@@ -121,41 +123,36 @@ class AnswerWriter:
                 HTTPEntry(client, self._request, self.status, self._sent, ended, duration, *served_by, self.request_id)
             )
 
-    def tunnel_recorder(self, exchange: Exchange) -> _TunnelRecorder:
+    def tunnel_recorder(self, exchange: Exchange) -> Callable[[RelayEnd], None]:
         """What tells the access log, and the backend's count, that the tunnel of this request has ended."""
-        return _TunnelRecorder(self._factory, self._identity.client(self._request), exchange, self.request_id)
+        assert self._request is not None and exchange.choice is not None
+        return partial(
+            _tunnel_ended,
+            self._factory,
+            self._identity.client(self._request),
+            _served_by(exchange),
+            exchange.choice.candidate,
+            self._request._replace(fields=[], named={}),  # an idle tunnel costs as little memory as it can
+            own_request_id(self._request) or self.request_id,
+        )
 
 
-class _TunnelRecorder:
-    """Called once, with the end of a tunnel; all that is kept of its request meanwhile."""
-
-    __slots__ = ("_client", "_exchange", "_factory", "_request_id")
-
-    def __init__(self, factory: HTTPFrontendFactory, client: str, exchange: Exchange, request_id: bytes) -> None:
-        self._factory = factory
-        self._client = client
-        self._exchange = exchange
-        self._request_id = request_id
-
-    def __call__(self, end: RelayEnd) -> None:
-        exchange = self._exchange
-        assert exchange.choice is not None
-        exchange.choice.candidate.active -= 1
-        if self._factory.record is not None:
-            self._factory.record(
-                RelayEntry(
-                    self._client,
-                    "websocket",
-                    end.to_backend,
-                    end.to_client,
-                    self._factory.now(),
-                    end.seconds,
-                    *_served_by(exchange),
-                    end.first,
-                    exchange.head,
-                    self._request_id,
-                )
-            )
+def _tunnel_ended(
+    factory: HTTPFrontendFactory,
+    client: str,
+    served_by: tuple[str, str, Outcome],
+    member: Member,
+    request: RequestHead,
+    request_id: bytes,
+    end: RelayEnd,
+) -> None:
+    member.active -= 1
+    if factory.record is not None:
+        received, sent, seconds, first, _ = end
+        now = factory.now()
+        factory.record(
+            RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
+        )
 
 
 def _served_by(exchange: Exchange | None) -> tuple[str, str, Outcome]:

@@ -60,9 +60,12 @@ class HTTPFrontendFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> HTTPFrontend:  # type: ignore[override]
         return HTTPFrontend(self, peer_of(addr))
 
-    def identify(self, peer: Peer, local_port: int) -> Identity:
-        """What is to be told to backends of a connection."""
-        return Identity(peer, local_port, self._secure, self._trusted)
+    def identify(self, peer: Peer, local: Peer) -> Identity:
+        """What is to be told to backends of a connection from ``peer`` to ``local``."""
+        host = f"[{local.host}]" if ":" in local.host else local.host
+        return Identity(
+            peer, local.port, self._secure, self._trusted, default_host=f"{host}:{local.port}".encode("ascii")
+        )
 
     def route(self, head: RequestHead) -> Cluster:
         """The cluster that serves ``head``. Raises ``HTTPError`` (404)."""

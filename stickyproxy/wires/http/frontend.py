@@ -8,6 +8,7 @@ it is written. What is read and what is refused is decided by ``sansio.http1`` a
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import Arrival, Field, Peer, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, half_close
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
-from stickyproxy.sansio.forwarding import forward_interim, forward_request, forward_trailers
+from stickyproxy.sansio.forwarding import forward_interim, forward_request, forward_trailers, stops_here
 from stickyproxy.sansio.http1 import HeadCollector, find_head_end, parse_request_head
 from stickyproxy.sansio.proxyprotocol import proxy_header
-from stickyproxy.sansio.upgrade import check_request, is_upgrade
+from stickyproxy.sansio.upgrade import Offer, check_request, is_upgrade
 from stickyproxy.sweep import NEVER
 from stickyproxy.wires.http.answers import AnswerWriter
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 LINGER = 30.0
 #: nginx's word for a request whose client left before it was answered; only the access log shows it.
 CLIENT_LEFT = 499
+
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
 
 
 class _Mode(enum.Enum):
@@ -66,6 +69,7 @@ class HTTPFrontend(Protocol):
         self._buffer = b""  # what came behind the request in progress
         self._advancing = False
         self._reading = True
+        self._draining = False  # the client has not yet taken what was written
         self._collector: HeadCollector | None = None
         self._reader: BodyReader | None = None
         self._request: RequestHead | None = None
@@ -81,7 +85,7 @@ class HTTPFrontend(Protocol):
         factory.connections.add(self)
         set_no_delay(self.transport)
         self.transport.registerProducer(self, True)
-        self._identity = factory.identify(self.peer, peer_of(self.transport.getHost()).port)
+        self._identity = factory.identify(self.peer, peer_of(self.transport.getHost()))
         self._answer = AnswerWriter(factory, self.transport, self._identity)
         self.deadline = factory.sweep.after(factory.timeouts.head)
         factory.sweep.watch(self)
@@ -89,11 +93,12 @@ class HTTPFrontend(Protocol):
     def dataReceived(self, data: bytes) -> None:
         mode = self._mode
         if mode is _Mode.HEAD:
-            if self._advancing:
+            if self._advancing or self._draining:
                 self._buffer += data
             else:
                 self._read_head(data)
-                self._advance()
+                if self._buffer:
+                    self._advance()
         elif mode is _Mode.TUNNEL:
             self._relay.client_data(data)  # type: ignore[union-attr]
         elif mode is _Mode.BODY:
@@ -104,17 +109,21 @@ class HTTPFrontend(Protocol):
 
     def pauseProducing(self) -> None:
         """The client does not take what we write."""
+        self._draining = True
+        self.deadline = self.factory.sweep.after(self.factory.timeouts.send)
         if self._exchange is not None:
-            self.deadline = self.factory.sweep.after(self.factory.timeouts.send)
             self._exchange.pause_answer()
 
     def resumeProducing(self) -> None:
+        self._draining = False
         if self._exchange is not None:
             self.deadline = NEVER if self._mode is not _Mode.BODY else self._body_deadline()
             self._exchange.resume_answer()
+        elif self._mode is _Mode.HEAD:
+            self._await_request()
 
     def stopProducing(self) -> None:
-        """The connection is lost; ``connectionLost`` follows."""
+        """``connectionLost`` follows."""
 
     def readConnectionLost(self) -> None:
         """The client will send no more. A whole request is answered all the same."""
@@ -158,19 +167,19 @@ class HTTPFrontend(Protocol):
     def _advance(self) -> None:
         """Go through what was pipelined, as far as answers are there; then read on."""
         self._advancing = True
-        while self._buffer and self._mode is _Mode.HEAD:
+        while self._buffer and self._mode is _Mode.HEAD and not self._draining:
             data, self._buffer = self._buffer, b""
             self._read_head(data)
         self._advancing = False
-        if self._mode is _Mode.HEAD:
+        if self._mode is _Mode.HEAD and not self._draining:
             self._set_reading(True)
 
     def _read_head(self, data: bytes) -> None:
         factory = self.factory
         try:
             if self._collector is None:
-                while data[:2] == b"\r\n":  # RFC 9112 section 2.2
-                    data = data[2:]
+                if data[0] == 0x0D:
+                    data = _EMPTY_LINES.sub(b"", data, 1)
                 end = find_head_end(data)
                 if end < 0:
                     if data:
@@ -186,6 +195,9 @@ class HTTPFrontend(Protocol):
                     return
                 self._collector = None
                 head_bytes, rest = split
+                if head_bytes[0] == 0x0D:  # an empty line came in two pieces
+                    self._buffer = head_bytes + rest + self._buffer
+                    return
             head = parse_request_head(head_bytes, factory.limits)
             self._request = head
             self._answer.expect(head)
@@ -197,13 +209,14 @@ class HTTPFrontend(Protocol):
                 self._refuse(error)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
-        factory, identity = self.factory, self._identity
         self._received = 0
         self._keep_alive = head.keep_alive
-        limit = factory.limits.body
+        limit = self.factory.limits.body
         if limit is not None and head.body > limit:
             raise BadRequest("the content is larger than allowed", status=413)
-        offer = check_request(head) if head.upgrade is not None and is_upgrade(head) else None
+        if stops_here(head):
+            raise HTTPError("Max-Forwards ends here", status=501 if head.method == b"TRACE" else 200)
+        offer = check_request(head) if is_upgrade(head) else None
         whole = 0 <= head.body <= len(rest)
         if whole:
             self._mode = _Mode.ANSWER
@@ -212,6 +225,17 @@ class HTTPFrontend(Protocol):
                 self._buffer = rest[head.body :] + self._buffer
                 self._set_reading(False)
                 rest = rest[: head.body]
+        exchange = self._exchange = self._exchange_of(head, offer)
+        if whole:
+            exchange.start(rest, True)
+        else:
+            self._mode = _Mode.BODY
+            self._reader = read_body(head.body)
+            self.deadline = self._body_deadline()
+            self._read_body(rest, exchange.start)
+
+    def _exchange_of(self, head: RequestHead, offer: Offer | None) -> Exchange:
+        factory, identity = self.factory, self._identity
         cluster = factory.route(head)
         data = forward_request(
             head,
@@ -224,16 +248,7 @@ class HTTPFrontend(Protocol):
         preface = b""
         if cluster.send_proxy_protocol:
             preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
-        exchange = self._exchange = Exchange(
-            cluster, self, arrival, head, data, factory.sweep, offer=offer, preface=preface
-        )
-        if whole:
-            exchange.start(rest, True)
-        else:
-            self._mode = _Mode.BODY
-            self._reader = read_body(head.body)
-            self.deadline = self._body_deadline()
-            self._read_body(rest, exchange.start)
+        return Exchange(cluster, self, arrival, head, data, factory.sweep, offer=offer, preface=preface)
 
     def _read_body(self, data: bytes, send: Callable[[bytes, bool, Sequence[Field]], None] | None = None) -> None:
         reader, exchange = self._reader, self._exchange
@@ -241,11 +256,9 @@ class HTTPFrontend(Protocol):
         try:
             content = reader.feed(data)
             self._check_body_limit(len(content))
-        except MalformedBody as error:
-            self._refuse(BadRequest(f"the request is malformed: {error}"))
-            return
-        except BadRequest as error:
-            self._refuse(error)
+        except (MalformedBody, BadRequest) as error:
+            told = error if isinstance(error, BadRequest) else BadRequest(f"the request is malformed: {error}")
+            self._refuse(told)
             return
         if reader.ended:
             self._mode = _Mode.ANSWER
@@ -342,13 +355,19 @@ class HTTPFrontend(Protocol):
         """The answer is written: on to the next request, or close."""
         self._answer.record(self._exchange)
         self._exchange = self._request = None
-        if self._keep_alive and self._mode is _Mode.ANSWER:
-            self._mode = _Mode.HEAD
-            self.deadline = self.factory.sweep.after(self.factory.timeouts.keep_alive)
-            if not self._advancing and (self._buffer or not self._reading):
-                self._advance()
-        else:
+        if not self._keep_alive or self._mode is not _Mode.ANSWER:
             self._linger()
+            return
+        self._mode = _Mode.HEAD
+        if self._draining:
+            self._set_reading(False)
+        else:
+            self._await_request()
+
+    def _await_request(self) -> None:
+        self.deadline = self.factory.sweep.after(self.factory.timeouts.keep_alive)
+        if not self._advancing and (self._buffer or not self._reading):
+            self._advance()
 
     def _refuse(self, error: HTTPError) -> None:
         """A request that is not, or not wholly, understood: where the next one begins is unknown."""
@@ -367,17 +386,13 @@ class HTTPFrontend(Protocol):
 
     def _linger(self) -> None:
         """Close so that the client can read the last answer: a close with unread bytes would reset the connection."""
-        whole = self._mode is not _Mode.BODY and not self._buffer and self._collector is None
         self._mode = _Mode.LINGER
         self._buffer = b""
         self._collector = self._reader = None
         self.deadline = self.factory.sweep.after(LINGER)
         self.transport.unregisterProducer()
-        if whole and self._reading:
-            self.transport.loseConnection()
-        else:
-            half_close(self.transport)
-            self._set_reading(True)
+        half_close(self.transport)
+        self._set_reading(True)
 
     def _leave(self) -> None:
         """Forget the request in progress: the client is gone, or as good as gone."""
