@@ -4,8 +4,9 @@ A ``Relay`` owns neither protocol: whoever receives the bytes of a connection ca
 and passes on the other three events of a connection likewise (the end of the stream, the loss). Each transport is
 registered as consumer of the other's bytes, so each is read only as fast as the other takes them.
 
-An orderly end (``ConnectionDone``) lets the other side have all that is under way and closes it then; any other loss
-aborts the other side at once, so that a truncated stream never looks like a complete one.
+An orderly end (``ConnectionDone``) lets the other side have all that is under way and closes it then. After any other
+loss the other side is aborted, so that a truncated stream never looks like a complete one; not in the same instant, for
+that would take back what the proxy has read already, and the peer may be in the right to have it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from stickyproxy.sweep import NEVER, Sweep
 
 #: Seconds that a transport has to flush after an idle timeout before it is aborted.
 GRACE = 5.0
+#: Seconds for the bytes under way before an abrupt loss is passed on; with a period of the sweep it stays below one.
+FLUSH = 0.1
 
 
 class EndReason(enum.Enum):
@@ -216,10 +219,15 @@ class Relay:
         if half.lost:
             return
         half.lost = half.ended = True
-        orderly = isinstance(reason.value, ConnectionDone)
         if self._reason is None:
             self._first = self._first or half.side
-            self._close(EndReason.CLOSED if orderly else EndReason.LOST, abort=not orderly)
+            if isinstance(reason.value, ConnectionDone):
+                self._close(EndReason.CLOSED)
+            else:
+                self._reason = EndReason.LOST
+                self._write_backend = self._write_client = _nothing
+                other.unfeed()
+                self.deadline = self._sweep.seconds() + FLUSH
         if other.lost:
             self._sweep.forget(self)
             ended, self._ended = self._ended, _nothing

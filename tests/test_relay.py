@@ -155,14 +155,25 @@ def test_half_close_waits_for_the_bytes_before_it():
 
 @pytest.mark.parametrize(("side", "first"), [("client", Side.CLIENT), ("backend", Side.BACKEND)])
 def test_abrupt_loss_aborts_the_other_side(side, first):
-    """A reset is passed on as a reset: a truncated stream never looks complete."""
+    """A reset is passed on as a reset, within a second: a truncated stream never looks complete."""
     joined = Joined()
     lost = getattr(joined, side)
     other = joined.client if lost is joined.backend else joined.backend
     lost.lose(ConnectionLost())
-    joined.turn()
-    assert (other.aborted, other.connected) == (True, False)
+    joined.wait(1)
+    assert (other.aborted, other.half_closed, other.connected) == (True, False, False)
     assert [end[3:] for end in joined.ends] == [(first, EndReason.LOST)]
+
+
+def test_what_came_before_an_abrupt_loss_is_delivered():
+    """A backend that sends its answer and resets: the client gets the answer, then the reset."""
+    joined = Joined(high_water=1000)
+    joined.backend.deliver(b"answer")
+    joined.backend.lose(ConnectionLost())
+    joined.turn()
+    assert (joined.client.connected, joined.client.drain()) == (True, b"answer")
+    joined.wait(1)
+    assert (joined.client.aborted, joined.client.half_closed) == (True, False)
 
 
 def test_orderly_loss_flushes_the_other_side():
