@@ -6,7 +6,7 @@ Once the header is read the transport belongs to the wrapped protocol, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import address
@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from stickyproxy.addresses import peer_of
 from stickyproxy.model import Peer
+from stickyproxy.sansio.identity import Networks
 from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser
 from stickyproxy.sweep import NEVER, Sweep
 
@@ -28,20 +29,20 @@ _log = Logger()
 class ProxyProtocolFactory:
     """Require a PROXY header (v1 or v2) from the peers in ``networks``; everybody else is a client himself.
 
-    ``networks`` answers ``host in networks`` for an address as text (``sansio.identity.networks``). A peer in them
-    whose header is not complete after ``timeout`` seconds, or is none, is dropped. ``wrapped.buildProtocol`` is
+    ``networks``: addresses and networks as text (``"10.0.0.0/8"``), IPv4 ones for IPv4 peers of an IPv6 socket too. A
+    peer whose header is not complete after ``timeout`` seconds, or is none, is dropped. ``wrapped.buildProtocol`` is
     called when the header is there, with the address that it names (without one: of the proxy). Put TLS behind this,
     as the wrapped factory: a proxy speaks before the handshake.
     """
 
-    def __init__(self, wrapped: IProtocolFactory, networks: Container[str], sweep: Sweep, timeout: float) -> None:
+    def __init__(self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float) -> None:
         self.wrapped = wrapped
         self.sweep = sweep
         self.timeout = timeout
-        self.networks = networks
+        self._networks = Networks(networks)
 
     def buildProtocol(self, addr: Any) -> IProtocol | None:
-        if peer_of(addr).host in self.networks:
+        if peer_of(addr).host in self._networks:
             return _Awaiting(self, addr)
         built: IProtocol | None = self.wrapped.buildProtocol(addr)
         return built

@@ -25,7 +25,6 @@ from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.model import Backend
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.balancing import RoundRobin
-from stickyproxy.sansio.identity import networks
 from stickyproxy.sansio.proxyprotocol import HeaderParser
 from stickyproxy.sweep import Sweep
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator, tls_factory
@@ -94,7 +93,7 @@ class Front:
         if tls is not None:
             factory = tls(factory)
         if accept_proxy:
-            factory = ProxyProtocolFactory(factory, networks(["127.0.0.0/8"]), sweep, 5)
+            factory = ProxyProtocolFactory(factory, ["127.0.0.0/8"], sweep, 5)
         self.listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.port = self.listening.getHost().port
         self.server = server

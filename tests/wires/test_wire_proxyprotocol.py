@@ -18,7 +18,6 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from stickyproxy.model import Peer
-from stickyproxy.sansio.identity import networks
 from stickyproxy.sansio.proxyprotocol import header_v1, header_v2
 from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryTransport
@@ -82,7 +81,7 @@ class Front:
     def __init__(self) -> None:
         self.clock = Clock()
         self.behind = BehindFactory()
-        trusted = networks(["10.0.0.0/8", "2001:db8::/32"])
+        trusted = ["10.0.0.0/8", "2001:db8::/32"]
         self.factory = ProxyProtocolFactory(self.behind, trusted, Sweep(self.clock, 0.5), 3)
 
     def connect(self, address=PROXY) -> MemoryTransport:
@@ -241,7 +240,7 @@ def _until_end(connection) -> bytes:
 async def test_real_tcp_is_handed_over_for_good():
     """Over a real connection: address from the header, real half-close, and no wrapper left in the path."""
     behind = BehindFactory()
-    factory = ProxyProtocolFactory(behind, networks(["127.0.0.0/8"]), Sweep(reactor), 3)
+    factory = ProxyProtocolFactory(behind, ["127.0.0.0/8"], Sweep(reactor), 3)
 
     def ask(port):
         with socket.create_connection(("127.0.0.1", port), 5) as connection:
@@ -264,7 +263,7 @@ async def test_real_tls_comes_behind_the_header(tmp_path):
     pem.write_bytes(authority.issue_cert("localhost").private_key_and_cert_chain_pem.bytes())
     behind = BehindFactory()
     secure = tls_factory(server_connection_creator(CertificateStore.load([pem])), behind, reactor)
-    factory = ProxyProtocolFactory(secure, networks(["127.0.0.0/8"]), Sweep(reactor), 3)
+    factory = ProxyProtocolFactory(secure, ["127.0.0.0/8"], Sweep(reactor), 3)
     context = ssl.create_default_context()
     authority.configure_trust(context)
 
