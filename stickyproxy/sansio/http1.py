@@ -41,7 +41,7 @@ SEMANTIC = frozenset(
 )
 
 _HEAD_END = b"\r\n\r\n"
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
 _AUTHORITY = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{1,5}))?"
 )
@@ -287,10 +287,8 @@ def _too_large(is_request: bool) -> HTTPError:
 
 def _refusal(error: HttpParserError, data: bytes) -> BadRequest:
     """llhttp's complaint as a status. Its texts are constants: they never quote the input."""
-    if isinstance(error, HttpParserInvalidMethodError):
-        method = _TOKEN.match(data)
-        if method and method[0].isupper() and data[method.end() : method.end() + 1] == b" ":
-            return BadRequest("this method is not implemented", status=501)
+    if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(data):
+        return BadRequest("this method is not implemented", status=501)
     return _bad_line(data[: max(0, data.find(b"\r\n"))], f"the request is malformed: {error}")
 
 

@@ -58,6 +58,7 @@ def test_a_plain_request() -> None:
         ((b"DESCRIBE / RTSP/1.0", b"Host: a"), 400),
         ((b"get / HTTP/1.1", b"Host: a"), 400),
         ((b"NOSUCH / HTTP/1.1", b"Host: a"), 501),
+        ((b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2",), 400),
         ((b"CONNECT a:443 HTTP/1.1", b"Host: a:443"), 501),
         ((b"GET / HTTP/1.1", b"Host : a"), 400),
         ((b"GET / HTTP/1.1", b"Host: a", b": x"), 400),
