@@ -1,0 +1,57 @@
+"""A protocol of one's own made sticky: all players of a table meet on the same game server.
+
+A client's first line names the table (``table seven``); everything after it is between the client and the server. Run
+it beside whatever else your application serves, as ``line_game.tac`` does::
+
+    PYTHONPATH=docs/examples twistd -ny docs/examples/line_game.tac
+"""
+
+from hashlib import sha256
+
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.endpoints import clientFromString, serverFromString
+from zope.interface import implementer
+
+from stickyproxy.cluster import Cluster, Member
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.interfaces import IBalancer
+from stickyproxy.model import Backend
+from stickyproxy.sansio.affinity import NoAffinity
+from stickyproxy.sweep import Sweep
+from stickyproxy.wires.tcp import FrontendProtocol, TCPFrontendFactory
+
+
+class LineGame(FrontendProtocol):
+    """Reads the first line for a key, and says sorry where nobody serves."""
+
+    def affinity_key(self, data):
+        line, end_of_line, _ = data.partition(b"\n")
+        return line.removeprefix(b"table ").strip() if end_of_line else None
+
+    def connection_refused(self):
+        self.transport.write(b"sorry, no server is up\n")
+        super().connection_refused()
+
+
+@implementer(IBalancer)
+class ByTable:
+    """Rendezvous hashing: a table's server is the same in every process and after every restart, and nothing is stored.
+
+    A server that comes or goes moves only its own tables. Who names no table is placed by address.
+    """
+
+    def choose(self, candidates, arrival):
+        table = arrival.key or arrival.client.encode()
+        return max(candidates, key=lambda backend: sha256(backend.id.encode() + b"/" + table).digest())
+
+
+def make_service(reactor, listen, backends):
+    """The frontend as a service for any MultiService. ``backends``: id to endpoint string."""
+    spec = ClusterSpec("tables", tuple(Backend(id, endpoint) for id, endpoint in backends.items()))
+    members = [
+        Member(backend, clientFromString(reactor, backend.endpoint), reactor, connect_timeout=spec.timeouts.connect)
+        for backend in spec.backends
+    ]
+    cluster = Cluster(spec, members, NoAffinity(), ByTable())
+    factory = TCPFrontendFactory(cluster, Sweep(reactor), idle=3600, frontend_protocol=LineGame)
+    return StreamServerEndpointService(serverFromString(reactor, listen), factory)
