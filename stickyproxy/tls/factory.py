@@ -26,12 +26,15 @@ from stickyproxy.tls.transport import TLSTransport
 
 #: Seconds for a handshake, from the TCP connection on.
 HANDSHAKE_TIMEOUT = 10.0
+#: Seconds that a peer has to close after we did.
+CLOSE_TIMEOUT = 5.0
 
 
 class TLSFactory(WrappingFactory[Any]):
     """TLS for the protocols of ``wrapped_factory``, which get a ``TLSTransport``. For servers and clients.
 
-    ``creator`` provides the creator interface of the side that ``is_client`` says. ``handshake_timeout`` is in seconds.
+    ``creator`` provides the creator interface of the side that ``is_client`` says. ``handshake_timeout`` is in seconds,
+    and so is ``close_timeout``, for which ``loseConnection`` waits for the peer to close too.
     With ``await_handshake`` a protocol is connected (``makeConnection``) when the handshake is done, and never if it
     fails; without, as Twisted does, when TCP is, and then it hears of the failure (``connectionLost``).
     ``handshake_ended`` is called once for each connection, with what went wrong or None; the default logs failures.
@@ -49,6 +52,7 @@ class TLSFactory(WrappingFactory[Any]):
         clock: IReactorTime,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         *,
+        close_timeout: float = CLOSE_TIMEOUT,
         await_handshake: bool = False,
         handshake_ended: Callable[[TLSTransport, Failure | None], object] | None = None,
         turns: Turns | None = None,
@@ -56,6 +60,7 @@ class TLSFactory(WrappingFactory[Any]):
         super().__init__(wrapped_factory)
         self.clock = clock
         self.handshake_timeout = handshake_timeout
+        self.close_timeout = close_timeout
         self.await_handshake = await_handshake
         self.handshake_ended = handshake_ended or self._log_failure
         self.turns = turns or Turns(clock)

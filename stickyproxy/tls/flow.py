@@ -1,12 +1,30 @@
-"""What the TLS transport leans on: turns of the reactor, producers, and where records end. Floor 2."""
+"""What the TLS transport leans on: its states, turns of the reactor, producers, and where records end. Floor 2."""
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
+
+
+class Phase(enum.Enum):
+    """How far TLS has come."""
+
+    HANDSHAKE = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()  # nothing more is encrypted or delivered; the connection below is being closed
+
+
+class Sending(enum.Enum):
+    """How far our direction has come."""
+
+    OPEN = enum.auto()
+    ENDING = enum.auto()  # close_notify follows what was written, and the producer
+    ENDED = enum.auto()  # it has been sent
 
 
 class Turning(Protocol):
@@ -66,7 +84,17 @@ class InnerProducer:
             self.producer.resumeProducing()
 
     def stopProducing(self) -> None:
+        self.paused = True
         self.producer.stopProducing()
+
+    def start(self, below: Any, send: Callable[[], None]) -> None:
+        """After the handshake: produce for ``below``, when what was kept so far is sent."""
+        held, self.paused = self.paused, False
+        below.registerProducer(self, self.streaming)
+        if held:
+            send()  # which may pause it again, or fail and stop it
+            if not self.paused:
+                self.producer.resumeProducing()
 
 
 def count_records(data: bytes, ahead: int, header: bytes) -> tuple[int, int, bytes]:

@@ -8,35 +8,23 @@ It stands where Twisted's ``TLSMemoryBIOProtocol`` does, and goes by these rules
 - A peer that sends close_notify ends its own direction (RFC 8446 section 6.1). A protocol that provides
   ``IHalfCloseableProtocol`` hears ``readConnectionLost`` and may go on writing, in TLS 1.2 too; for any other the
   connection ends. ``loseWriteConnection`` sends close_notify and goes on reading; no FIN ever goes out before that.
-- ``loseConnection`` sends what was written and close_notify, and closes without waiting for the peer's.
-  ``abortConnection`` sends no close_notify, so that the peer sees a truncation too.
+- ``loseConnection`` sends what was written and close_notify, and waits for the peer's for a limited time, discarding
+  what comes: closed at once, with the peer's bytes or TLS 1.3's tickets unread, TCP would reset the connection, and
+  our last bytes be lost with it. ``abortConnection`` sends no close_notify, so the peer sees a truncation too.
 - Until the handshake is done, within its time limit, what is written is kept.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet import error
-from twisted.internet.interfaces import (
-    IConsumer,
-    IDelayedCall,
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    INegotiated,
-    IProtocol,
-    IPushProducer,
-    ISSLTransport,
-    ISystemHandle,
-    ITCPTransport,
-)  # fmt: skip
+from twisted.internet import error, interfaces
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.tls.flow import InnerProducer, count_records
+from stickyproxy.tls.flow import InnerProducer, Phase, Sending, count_records
 from stickyproxy.tls.layer import TLSLayer
 
 #: The most that a TLS record carries (RFC 8446 section 5.1).
@@ -45,30 +33,15 @@ _RECORD = 16384
 _BUFFER = 65536
 #: Room for tickets and alerts beside the records of one write.
 _SPARE = 4096
-
-
-class _Phase(enum.Enum):
-    """How far TLS has come."""
-
-    HANDSHAKE = enum.auto()
-    OPEN = enum.auto()
-    CLOSED = enum.auto()  # nothing more is encrypted or delivered; the connection below is being closed
-
-
-class _Sending(enum.Enum):
-    """How far our direction has come."""
-
-    OPEN = enum.auto()
-    ENDING = enum.auto()  # close_notify follows what was written, and the producer
-    ENDED = enum.auto()  # it has been sent
-
+_TRUNCATED = "The peer closed the TCP connection without TLS's close_notify."
 
 # Looked up once: an attribute of an enum costs more than all else in ``write``
-_HANDSHAKE, _OPEN, _CLOSED = _Phase
-_SENDING, _ENDING, _ENDED = _Sending
+_HANDSHAKE, _OPEN, _CLOSED = Phase
+_SENDING, _ENDING, _ENDED = Sending
 
 
-@implementer(IProtocol, IHalfCloseableProtocol, ISSLTransport, INegotiated, ISystemHandle, IConsumer, IPushProducer)
+@implementer(interfaces.IProtocol, interfaces.IHalfCloseableProtocol, interfaces.ISSLTransport, interfaces.INegotiated)
+@implementer(interfaces.ISystemHandle, interfaces.IConsumer, interfaces.IPushProducer)
 class TLSTransport(TLSLayer):
     """The protocol of the transport below, and the transport of the protocol within. ``TLSFactory`` makes it."""
 
@@ -95,7 +68,7 @@ class TLSTransport(TLSLayer):
         self._header = b""
         self._producer: InnerProducer | None = None
         self._reason: Failure | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: interfaces.IDelayedCall | None = None
 
     # IProtocol and IHalfCloseableProtocol, for the transport below
 
@@ -105,11 +78,12 @@ class TLSTransport(TLSLayer):
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        transport = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)  # writes are joined here; Nagle would hold the first one back
+        try:
+            self.transport.setTcpNoDelay(True)  # writes are joined here; Nagle would hold the second one back
+        except (AttributeError, OSError):
+            pass  # not TCP, or gone already
         self._connection = self.factory.new_connection(self)
-        self._timer = self.factory.clock.callLater(self.factory.handshake_timeout, self._timed_out)
+        self._timer = self.factory.clock.callLater(self.factory.handshake_timeout, self._expired)
         self._scheduled = True
         if not self.factory.await_handshake:
             self.wrappedProtocol.makeConnection(self)
@@ -118,7 +92,7 @@ class TLSTransport(TLSLayer):
         self.turn()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._phase is _CLOSED:
+        if self._phase is _CLOSED or not self._reading:
             return
         self._connection.bio_write(data)
         if not self._ahead and len(data) > 5 and (data[3] << 8 | data[4]) + 5 == len(data):
@@ -133,18 +107,20 @@ class TLSTransport(TLSLayer):
 
     def readConnectionLost(self) -> None:
         """The TCP stream has ended; after close_notify that says nothing new."""
-        if self._reading and self._phase is not _CLOSED:
-            self._fail(_truncation())
+        self._hear_all()
+        if self._phase is not _CLOSED and self._lingers():
+            self._close()
+        elif self._phase is not _CLOSED and self._reading:
+            self._fail(Failure(error.ConnectionLost(_TRUNCATED)))
 
     def writeConnectionLost(self) -> None:
         """The TCP stream is never ended in our direction alone."""
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if isinstance(reason.value, error.ConnectionDone) and self._phase is not _CLOSED:
-            reason = _truncation()
+        self._hear_all()
+        self._stop_timer()
+        if isinstance(reason.value, error.ConnectionDone) and self._phase is not _CLOSED and not self._lingers():
+            reason = Failure(error.ConnectionLost(_TRUNCATED))
         reason = self._reason or reason
         self.connected = False
         self._phase = _CLOSED
@@ -177,6 +153,12 @@ class TLSTransport(TLSLayer):
                 self._end()
         self._scheduled = False
 
+    def _hear_all(self) -> None:
+        """Deliver what waits, paused or not: no more will come, and the last record may be close_notify."""
+        if self._records:
+            self._paused = False
+            self.turn()
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -194,17 +176,18 @@ class TLSTransport(TLSLayer):
         self._drain(_RECORD)
         self._phase = _OPEN
         self._handshaken = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._start_producer()
-        self.factory.handshake_ended(self, None)
-        if self.factory.await_handshake:
-            self.wrappedProtocol.makeConnection(self)
-        elif self._paused:
-            self.transport.pauseProducing()
-        if IHandshakeListener.providedBy(self.wrappedProtocol):
-            self.wrappedProtocol.handshakeCompleted()
+        self._stop_timer()
+        if self._producer is not None:
+            self._producer.start(self.transport, self._send)
+        try:
+            if self.factory.await_handshake:
+                self.wrappedProtocol.makeConnection(self)
+            elif self._paused:
+                self.transport.pauseProducing()
+            if interfaces.IHandshakeListener.providedBy(self.wrappedProtocol):
+                self.wrappedProtocol.handshakeCompleted()
+        finally:
+            self.factory.handshake_ended(self, None)
 
     def _receive(self) -> None:
         records, self._records = self._records, 0
@@ -259,7 +242,7 @@ class TLSTransport(TLSLayer):
 
     def _peer_ended(self) -> None:
         """The peer has sent close_notify."""
-        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol) and not self.disconnecting:
+        if interfaces.IHalfCloseableProtocol.providedBy(self.wrappedProtocol) and not self.disconnecting:
             self.wrappedProtocol.readConnectionLost()
         else:
             self.disconnecting = True
@@ -278,14 +261,33 @@ class TLSTransport(TLSLayer):
             pass  # it cannot be said any more: the connection below tells why
         self._drain(_SPARE)
         if self.disconnecting or not self._reading:
-            self._close()
-        elif IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            self._finish()
+        elif interfaces.IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.writeConnectionLost()
 
+    def _finish(self) -> None:
+        """Our direction has ended; wait for the end of the peer's."""
+        if not self._reading:
+            self._close()
+            return
+        if self._paused:
+            self.resumeProducing()
+        self._timer = self.factory.clock.callLater(self.factory.close_timeout, self._expired)
+
+    def _lingers(self) -> bool:
+        return self.disconnecting and self._sending is _ENDED
+
     def _close(self) -> None:
+        if self._handshaken:  # else the timer sees to it that the alert is not waited for either
+            self._stop_timer()
         self._phase = _CLOSED
         self.disconnecting = True
         self.transport.loseConnection()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def _fail(self, reason: Failure) -> None:
         """TLS cannot go on: tell the peer by the alert that OpenSSL has ready."""
@@ -295,10 +297,12 @@ class TLSTransport(TLSLayer):
         self._stop_producer()
         self._close()
 
-    def _timed_out(self) -> None:
-        self._timer = None
-        self.failVerification(Failure(error.TimeoutError("The TLS handshake was not finished in time.")))
-        self.abortConnection()
+    def _expired(self) -> None:
+        if self._handshaken:
+            self._close()
+        else:
+            self.failVerification(Failure(error.TimeoutError("The TLS handshake was not finished in time.")))
+            self.abortConnection()
 
     def failVerification(self, reason: Failure) -> None:  # noqa: N802 - Twisted's ClientTLSOptions calls it
         """What ``connectionLost`` is to be told when the handshake fails, as it will."""
@@ -307,24 +311,22 @@ class TLSTransport(TLSLayer):
     # ITransport
 
     def write(self, data: bytes) -> None:
-        if self._phase is _CLOSED or (self._sending is not _SENDING and not self._may_write_on()):
+        if self._phase is _CLOSED or self._sending is _ENDED:
             return
+        if self._sending is _ENDING and self._producer is None:
+            return  # as Twisted has it: loseConnection waits for a producer, and lets it write
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # a copy, for it waits; TypeError for text
+        if not data:
+            return
         self._out.append(data)
         self._out_size += len(data)
-        if self._out_size > _BUFFER:
-            if self._phase is _OPEN:
-                self._send()
-            elif self._producer is not None:
-                self._producer.pauseProducing()
-        elif not self._scheduled:
-            self._scheduled = True
-            self.factory.turns.add(self)
-
-    def _may_write_on(self) -> bool:
-        """As Twisted has it: ``loseConnection`` waits for a producer that is registered."""
-        return self._sending is _ENDING and self._producer is not None
+        if self._out_size <= _BUFFER:
+            self._schedule()
+        elif self._phase is _OPEN:
+            self._send()
+        elif self._producer is not None:
+            self._producer.pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
@@ -333,8 +335,10 @@ class TLSTransport(TLSLayer):
         if self.disconnecting or not self.connected:
             return
         self.disconnecting = True
-        if self._sending is _ENDED or (self._phase is _HANDSHAKE and not self._out and self._producer is None):
+        if self._phase is _HANDSHAKE and not self._out and self._producer is None:
             self._close()
+        elif self._sending is _ENDED:
+            self._finish()
         else:
             self._sending = _ENDING
             self._schedule()
@@ -372,18 +376,6 @@ class TLSTransport(TLSLayer):
             if self._sending is _ENDING:
                 self._schedule()
 
-    def _start_producer(self) -> None:
-        """Let a producer that was registered during the handshake go."""
-        producer = self._producer
-        if producer is None:
-            return
-        held, producer.paused = producer.paused, False
-        self.transport.registerProducer(producer, producer.streaming)
-        if held:
-            self._send()  # which may pause it again
-            if not producer.paused:
-                producer.producer.resumeProducing()
-
     def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -407,7 +399,3 @@ class TLSTransport(TLSLayer):
 
     def stopProducing(self) -> None:
         self.loseConnection()
-
-
-def _truncation() -> Failure:
-    return Failure(error.ConnectionLost("The peer closed the TCP connection without TLS's close_notify."))
