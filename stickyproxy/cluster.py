@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Set
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -101,20 +100,21 @@ class Member:
         ``twisted.internet.error.TimeoutError`` and what ``opened`` fails with.
         """
         attempt = Deferred.fromCoroutine(self._attempt(factory, opened, preface))
-        attempt.addTimeout(self._connect_timeout, self._clock)
-        try:
-            await attempt
-        except DeferredTimeout as timeout:
-            raise ConnectTimeout from timeout
+        attempt.addTimeout(self._connect_timeout, self._clock, _too_late)
+        await attempt
 
     async def _attempt(self, factory: IProtocolFactory, opened: Deferred[None] | None, preface: bytes) -> None:
         if self._wrap_tls is not None:
             factory = self._wrap_tls(factory)
-        if preface:
-            factory = _PrefaceFactory(factory, preface)
-        await self._endpoint.connect(factory)
+        # Also without a preface: it takes the wrapper of Twisted's endpoints out of the data path, which does not pass a
+        # half-close on to a protocol that listens for handshakes as well.
+        await self._endpoint.connect(_PrefaceFactory(factory, preface))
         if opened is not None:
             await opened
+
+
+def _too_late(_: object, __: float) -> None:
+    raise ConnectTimeout
 
 
 class Cluster:
@@ -148,7 +148,7 @@ class Cluster:
 
 
 class _PrefaceFactory(Factory):
-    """Writes ``preface`` on the new connection, and hands it over."""
+    """Writes ``preface`` on the new connection, and hands it over for good."""
 
     noisy = False
 
@@ -169,6 +169,7 @@ class _Preface(Protocol):
     def connectionMade(self) -> None:
         transport = self.transport
         assert transport is not None
-        transport.write(self._preface)
+        if self._preface:
+            transport.write(self._preface)
         transport.protocol = self._inner  # type: ignore[attr-defined]
         self._inner.makeConnection(transport)
