@@ -11,7 +11,7 @@ It stands where Twisted's ``TLSMemoryBIOProtocol`` does, and goes by these rules
 - ``loseConnection`` sends what was written and close_notify, and waits for the peer's for a limited time, discarding
   what comes: closed at once, with the peer's bytes or TLS 1.3's tickets unread, TCP would reset the connection, and
   our last bytes be lost with it. ``abortConnection`` sends no close_notify, so the peer sees a truncation too.
-- Until the handshake is done, within its time limit, what is written is kept.
+- What is written during the handshake is kept; the handshake has a time limit.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class TLSTransport(TLSLayer):
 
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
-        self.connected = True
         self.connectionMade()
 
     def connectionMade(self) -> None:
+        self.connected = True
         try:
             self.transport.setTcpNoDelay(True)  # writes are joined here; Nagle would hold the second one back
         except (AttributeError, OSError):
@@ -108,13 +108,11 @@ class TLSTransport(TLSLayer):
     def readConnectionLost(self) -> None:
         """The TCP stream has ended; after close_notify that says nothing new."""
         self._hear_all()
-        if self._phase is not _CLOSED and self._lingers():
-            self._close()
-        elif self._phase is not _CLOSED and self._reading:
-            self._fail(Failure(error.ConnectionLost(_TRUNCATED)))
+        if self._phase is not _CLOSED and self._reading:
+            self._close() if self._lingers() else self._fail(Failure(error.ConnectionLost(_TRUNCATED)))
 
     def writeConnectionLost(self) -> None:
-        """The TCP stream is never ended in our direction alone."""
+        """It never is: we end the TCP stream in both directions only."""
 
     def connectionLost(self, reason: Failure) -> None:
         self._hear_all()
@@ -258,7 +256,7 @@ class TLSTransport(TLSLayer):
         try:
             self._connection.shutdown()
         except SSL.Error:
-            pass  # it cannot be said any more: the connection below tells why
+            pass  # the connection below will tell why
         self._drain(_SPARE)
         if self.disconnecting or not self._reading:
             self._finish()

@@ -34,26 +34,33 @@ from zope.interface.verify import verifyObject
 from stickyproxy.testing import MemoryTransport, Pair
 from stickyproxy.tls import (
     CertificateStore,
+    ClientConnectionCreator,
     PeerCertificateError,
     TLSFactory,
     client_creator,
     server_connection_creator,
 )
+from stickyproxy.tls.contexts import new_context, trust
 
 Maker = Callable[..., Any]
+#: Of a server, and of a client that trusts it: by TLS 1.3, and by no more than TLS 1.2.
+Creators = tuple[Any, Any, Any]
 
 
 @pytest.fixture(scope="module")
-def creators(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """A server's and a client's connection creator that trust each other."""
+def creators(tmp_path_factory: pytest.TempPathFactory) -> Creators:
     directory = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca"))
     pem = directory / "a.pem"
     pem.write_bytes(authority.issue_cert("a.example").private_key_and_cert_chain_pem.bytes())
+    old = new_context(SSL.TLS_CLIENT_METHOD, "1.2")
+    old.set_max_proto_version(SSL.TLS1_2_VERSION)
+    trust(old, directory / "ca")
     return (
         server_connection_creator(CertificateStore.load([pem])),
         client_creator("a.example", ca=directory / "ca"),
+        ClientConnectionCreator(old, "a.example", verify=True),
     )
 
 
@@ -129,7 +136,7 @@ class Link:
 
     def __init__(
         self,
-        creators: tuple[Any, Any],
+        creators: Creators,
         client_maker: Maker = ours,
         server_maker: Maker = ours,
         client: Plain | None = None,
@@ -211,7 +218,7 @@ every_pair = pytest.mark.parametrize(
 
 
 @every_pair
-def test_bytes_go_both_ways(creators: tuple[Any, Any], client_maker: Maker, server_maker: Maker) -> None:
+def test_bytes_go_both_ways(creators: Creators, client_maker: Maker, server_maker: Maker) -> None:
     """What one side writes is what the other hears, and both hear once that the handshake is done."""
     link = Link(creators, client_maker, server_maker).settle()
     link.client.transport.write(b"ping")
@@ -227,7 +234,7 @@ def test_bytes_go_both_ways(creators: tuple[Any, Any], client_maker: Maker, serv
 
 
 @all_three
-def test_written_before_the_handshake(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_written_before_the_handshake(creators: Creators, maker: Maker) -> None:
     """A protocol may write as soon as it is connected: it arrives when the handshake is done, and is not lost."""
     client, server = Listening(), Listening()
     client.on_made = lambda transport: (transport.write(b"first, "), transport.write(b"second"))
@@ -239,7 +246,7 @@ def test_written_before_the_handshake(creators: tuple[Any, Any], maker: Maker) -
 
 
 @all_three
-def test_written_and_closed_before_the_handshake(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_written_and_closed_before_the_handshake(creators: Creators, maker: Maker) -> None:
     """A protocol that writes and closes in one go has its bytes delivered all the same."""
     client, server = Listening(), Listening()
     client.on_made = lambda transport: (transport.write(b"all that I say"), transport.loseConnection())
@@ -250,7 +257,7 @@ def test_written_and_closed_before_the_handshake(creators: tuple[Any, Any], make
 
 @every_pair
 @pytest.mark.parametrize("size", [1, 16_384, 16_385, 3_000_000])
-def test_large_writes(creators: tuple[Any, Any], client_maker: Maker, server_maker: Maker, size: int) -> None:
+def test_large_writes(creators: Creators, client_maker: Maker, server_maker: Maker, size: int) -> None:
     """One write of any size arrives whole: the transport cuts it into records."""
     link = Link(creators, client_maker, server_maker).settle()
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -262,7 +269,7 @@ def test_large_writes(creators: tuple[Any, Any], client_maker: Maker, server_mak
 
 
 @both
-def test_one_byte_at_a_time(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_one_byte_at_a_time(creators: Creators, maker: Maker) -> None:
     """A network that delivers single bytes changes nothing: neither in the handshake nor in records or alerts."""
     link = Link(creators, maker, maker)
     link.client.transport.write(b"x" * 40_000)
@@ -278,7 +285,7 @@ def test_one_byte_at_a_time(creators: tuple[Any, Any], maker: Maker) -> None:
     assert [type(lost) for lost in link.client.lost + link.server.lost] == [ConnectionDone, ConnectionDone]
 
 
-def test_writes_of_one_turn_leave_together(creators: tuple[Any, Any]) -> None:
+def test_writes_of_one_turn_leave_together(creators: Creators) -> None:
     """Many small writes in one turn are one record and one write below, in an answer and out of the blue."""
     link = Link(creators).settle()
     written: list[int] = []
@@ -298,7 +305,7 @@ def test_writes_of_one_turn_leave_together(creators: tuple[Any, Any]) -> None:
     assert link.client.heard == b"word " * 50 + b"more " * 50
 
 
-def test_turns_are_shared(creators: tuple[Any, Any]) -> None:
+def test_turns_are_shared(creators: Creators) -> None:
     """A hundred connections that write in one turn cost one timed call."""
     clock = Clock()
     factory = TLSFactory(creators[0], False, Factory.forProtocol(Plain), clock)
@@ -315,7 +322,7 @@ def test_turns_are_shared(creators: tuple[Any, Any]) -> None:
     assert all(link.settle().client.heard == b"news" for link in links)
 
 
-def test_many_bytes_in_one_turn_do_not_pile_up(creators: tuple[Any, Any]) -> None:
+def test_many_bytes_in_one_turn_do_not_pile_up(creators: Creators) -> None:
     """Who writes megabytes in one turn has them passed on at once, not kept."""
     link = Link(creators).settle()
     for _ in range(100):
@@ -324,7 +331,7 @@ def test_many_bytes_in_one_turn_do_not_pile_up(creators: tuple[Any, Any]) -> Non
 
 
 @both
-def test_only_bytes_are_written(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_only_bytes_are_written(creators: Creators, maker: Maker) -> None:
     """Text is a TypeError at the call; a buffer that changes after the call does not change what is sent."""
     link = Link(creators, maker, maker).settle()
     with pytest.raises(TypeError):
@@ -336,7 +343,7 @@ def test_only_bytes_are_written(creators: tuple[Any, Any], maker: Maker) -> None
     assert link.server.heard == b"then"
 
 
-def test_empty_writes(creators: tuple[Any, Any]) -> None:
+def test_empty_writes(creators: Creators) -> None:
     """Writing nothing sends nothing and harms nothing."""
     link = Link(creators).settle()
     link.below.client.take()
@@ -351,7 +358,7 @@ def test_empty_writes(creators: tuple[Any, Any]) -> None:
 
 
 @every_pair
-def test_slow_reader(creators: tuple[Any, Any], client_maker: Maker, server_maker: Maker) -> None:
+def test_slow_reader(creators: Creators, client_maker: Maker, server_maker: Maker) -> None:
     """A reader that pauses stops the writer, so that little is kept on the way; in the end all has arrived."""
     link = Link(creators, client_maker, server_maker, high_water=50_000).settle()
     source = Numbers(link.client.transport, 2_000_000)
@@ -385,7 +392,7 @@ def test_slow_reader(creators: tuple[Any, Any], client_maker: Maker, server_make
     link.client.transport.unregisterProducer()
 
 
-def test_paused_before_the_handshake(creators: tuple[Any, Any]) -> None:
+def test_paused_before_the_handshake(creators: Creators) -> None:
     """A protocol that does not want to read yet does not hinder the handshake, and gets its bytes later."""
     server = Listening()
     server.on_made = lambda transport: transport.pauseProducing()
@@ -399,7 +406,7 @@ def test_paused_before_the_handshake(creators: tuple[Any, Any]) -> None:
     assert server.heard == b"early"
 
 
-def test_paused_when_the_handshake_ends_with_data(creators: tuple[Any, Any]) -> None:
+def test_paused_when_the_handshake_ends_with_data(creators: Creators) -> None:
     """Data that comes in one piece with the end of the handshake waits too, without a byte more from the peer."""
     server = Listening()
     server.on_made = lambda transport: transport.pauseProducing()
@@ -412,7 +419,7 @@ def test_paused_when_the_handshake_ends_with_data(creators: tuple[Any, Any]) -> 
     assert server.heard == b"early"
 
 
-def test_bytes_that_arrive_though_paused(creators: tuple[Any, Any]) -> None:
+def test_bytes_that_arrive_though_paused(creators: Creators) -> None:
     """Where the transport below delivers once more after it was paused, the bytes are kept until they are wanted."""
     link = Link(creators).settle()
     link.server.transport.pauseProducing()
@@ -429,7 +436,7 @@ def test_bytes_that_arrive_though_paused(creators: tuple[Any, Any]) -> None:
     assert link.server.heard == b"a" * 100
 
 
-def test_producer_waits_for_the_handshake(creators: tuple[Any, Any]) -> None:
+def test_producer_waits_for_the_handshake(creators: Creators) -> None:
     """A producer that is registered before the handshake is paused before it has filled the memory, then goes on."""
     client = Listening()
     sources: list[Numbers] = []
@@ -452,7 +459,7 @@ def test_producer_waits_for_the_handshake(creators: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("high_water", [None, 30_000])
-def test_pull_producer(creators: tuple[Any, Any], early: bool, high_water: int | None) -> None:
+def test_pull_producer(creators: Creators, early: bool, high_water: int | None) -> None:
     """A pull producer is asked each time that there is room, from the handshake on, until it has no more."""
     client = Listening()
     sources: list[Pulled] = []
@@ -474,7 +481,7 @@ def test_pull_producer(creators: tuple[Any, Any], early: bool, high_water: int |
 
 
 @both
-def test_producers_are_kept_apart(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_producers_are_kept_apart(creators: Creators, maker: Maker) -> None:
     """A second producer is an error; one for a connection that is gone is stopped at once."""
     link = Link(creators, maker, maker).settle()
     first, second = Numbers(link.client.transport, 256), Numbers(link.client.transport, 256)
@@ -491,7 +498,7 @@ def test_producers_are_kept_apart(creators: tuple[Any, Any], maker: Maker) -> No
 
 @both
 @pytest.mark.parametrize("end", ["close", "lose"])
-def test_producer_is_stopped(creators: tuple[Any, Any], maker: Maker, end: str) -> None:
+def test_producer_is_stopped(creators: Creators, maker: Maker, end: str) -> None:
     """The producer of a connection that ends at the peer's will is stopped."""
     link = Link(creators, maker, maker).settle()
     source = Numbers(link.client.transport, 256)
@@ -506,7 +513,7 @@ def test_producer_is_stopped(creators: tuple[Any, Any], maker: Maker, end: str) 
     assert link.client.lost
 
 
-def test_close_waits_for_the_producer(creators: tuple[Any, Any]) -> None:
+def test_close_waits_for_the_producer(creators: Creators) -> None:
     """loseConnection lets a registered producer finish, as on TCP."""
     link = Link(creators).settle()
     source = Numbers(link.client.transport, 256_000)
@@ -539,7 +546,7 @@ def test_close_waits_for_the_producer(creators: tuple[Any, Any]) -> None:
 )
 @pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("minimum", ["1.2", "1.3"])
-def test_orderly_ends(creators: tuple[Any, Any], order: list[str], settled: bool, minimum: str) -> None:
+def test_orderly_ends(creators: Creators, order: list[str], settled: bool, minimum: str) -> None:
     """However two sides close in order, each hears ConnectionDone once, and has what the first wrote before."""
     client, server = Half(), Half()
     link = Link(creators if minimum == "1.3" else _old(creators), client=client, server=server).settle()
@@ -562,20 +569,13 @@ def test_orderly_ends(creators: tuple[Any, Any], order: list[str], settled: bool
     assert other.heard == b"the last words"
 
 
-def _old(creators: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The same with TLS 1.2, by what each client says."""
-
-    class Old:
-        def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-            connection = creators[1].clientConnectionForTLS(protocol)
-            connection.set_options(SSL.OP_NO_TLSv1_3)
-            return connection
-
-    return creators[0], Old()
+def _old(creators: Creators) -> Creators:
+    """The same with TLS 1.2."""
+    return creators[0], creators[2], creators[2]
 
 
 @pytest.mark.parametrize("old", [True, False])
-def test_half_close(creators: tuple[Any, Any], old: bool) -> None:
+def test_half_close(creators: Creators, old: bool) -> None:
     """A client that has said all can still hear a long answer; no FIN is sent before close_notify."""
     client, server = Half(), Half()
     link = Link(_old(creators) if old else creators, client=client, server=server).settle()
@@ -595,7 +595,7 @@ def test_half_close(creators: tuple[Any, Any], old: bool) -> None:
     assert [type(lost) for lost in client.lost + server.lost] == [ConnectionDone, ConnectionDone]
 
 
-def test_half_close_by_a_peer_that_ends_tcp_too(creators: tuple[Any, Any]) -> None:
+def test_half_close_by_a_peer_that_ends_tcp_too(creators: Creators) -> None:
     """Some peers send a FIN right behind close_notify, and still listen: they get their answer."""
     client, server = Half(), Half()
     link = Link(creators, client=client, server=server).settle()
@@ -610,7 +610,7 @@ def test_half_close_by_a_peer_that_ends_tcp_too(creators: tuple[Any, Any]) -> No
 
 
 @both
-def test_peer_without_half_close(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_peer_without_half_close(creators: Creators, maker: Maker) -> None:
     """A protocol that knows nothing of half-close ends with its peer, after all that the peer wrote."""
     link = Link(creators, ours, maker, client=Half()).settle()
     link.client.transport.write(b"bye")
@@ -623,7 +623,7 @@ def test_peer_without_half_close(creators: tuple[Any, Any], maker: Maker) -> Non
 
 @every_pair
 @pytest.mark.parametrize("written", [b"", b"the beginning of"])
-def test_truncation(creators: tuple[Any, Any], client_maker: Maker, server_maker: Maker, written: bytes) -> None:
+def test_truncation(creators: Creators, client_maker: Maker, server_maker: Maker, written: bytes) -> None:
     """A TCP stream that just ends, without close_notify, is a loss: an attacker can end it too."""
     link = Link(creators, client_maker, server_maker).settle()
     link.client.transport.write(written)
@@ -634,7 +634,7 @@ def test_truncation(creators: tuple[Any, Any], client_maker: Maker, server_maker
     assert [type(lost) for lost in link.server.lost] == [ConnectionLost]
 
 
-def test_truncated_record(creators: tuple[Any, Any]) -> None:
+def test_truncated_record(creators: Creators) -> None:
     """Half a record is not delivered, and its connection counts as lost."""
     link = Link(creators, client=Half(), server=Half()).settle()
     link.client.transport.write(b"x" * 5000)
@@ -646,7 +646,7 @@ def test_truncated_record(creators: tuple[Any, Any]) -> None:
     assert [type(lost) for lost in link.server.lost] == [ConnectionLost]
 
 
-def test_end_of_tcp_after_our_end(creators: tuple[Any, Any]) -> None:
+def test_end_of_tcp_after_our_end(creators: Creators) -> None:
     """A peer that answers our half-close with a bare FIN has truncated its answer."""
     link = Link(creators, client=Half(), server=Half()).settle()
     link.client.transport.loseWriteConnection()
@@ -656,7 +656,25 @@ def test_end_of_tcp_after_our_end(creators: tuple[Any, Any]) -> None:
     assert [type(lost) for lost in link.client.lost] == [ConnectionLost]
 
 
-def test_reset(creators: tuple[Any, Any]) -> None:
+def test_flood_after_the_end(creators: Creators) -> None:
+    """A peer that says close_notify and then goes on sending does not fill our memory."""
+    link = Link(creators, server=Half()).settle()
+    link.client.transport.loseWriteConnection()
+    link.settle()
+    given: list[int] = []
+
+    class Counting:
+        def bio_write(self, data: bytes) -> int:
+            given.append(len(data))
+            return len(data)
+
+    handle, link.tls[0]._connection = link.tls[0]._connection, Counting()
+    link.below.server.deliver(b"\x17\x03\x03\x10\x00" + b"x" * 4096)
+    link.tls[0]._connection = handle
+    assert given == []
+
+
+def test_reset(creators: Creators) -> None:
     """What the connection below says of its loss is what the protocol hears."""
     link = Link(creators).settle()
     link.below.server.lose(ConnectionLost("reset by peer"))
@@ -665,7 +683,7 @@ def test_reset(creators: tuple[Any, Any]) -> None:
 
 @both
 @pytest.mark.parametrize("moment", ["made", "handshake", "data", "later"])
-def test_abort(creators: tuple[Any, Any], maker: Maker, moment: str) -> None:
+def test_abort(creators: Creators, maker: Maker, moment: str) -> None:
     """A connection can be aborted at any moment; the other side sees a loss, never an orderly end."""
     server, client = Listening(), Listening()
     if moment == "made":
@@ -691,7 +709,7 @@ def test_abort(creators: tuple[Any, Any], maker: Maker, moment: str) -> None:
 
 
 @pytest.mark.parametrize("maker", [ours, late])
-def test_close_during_the_handshake(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_close_during_the_handshake(creators: Creators, maker: Maker) -> None:
     """Who closes during the handshake, with nothing written, is not made to wait for it."""
     link = Link(creators, maker, maker)
     link.tls[1].loseConnection()
@@ -702,7 +720,7 @@ def test_close_during_the_handshake(creators: tuple[Any, Any], maker: Maker) -> 
     assert not link.below.server.connected
 
 
-def test_peer_that_does_not_close(creators: tuple[Any, Any]) -> None:
+def test_peer_that_does_not_close(creators: Creators) -> None:
     """A peer that goes on sending after we closed is listened to no more, and after five seconds the line is cut."""
     link = Link(creators, client=Half()).settle()
     link.server.transport.pauseProducing()
@@ -723,7 +741,7 @@ def test_peer_that_does_not_close(creators: tuple[Any, Any]) -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_slow_reader_of_the_last_words(creators: tuple[Any, Any]) -> None:
+def test_slow_reader_of_the_last_words(creators: Creators) -> None:
     """A peer that takes longer than that for what we wrote before is not cut off."""
     link = Link(creators, high_water=50_000).settle()
     link.server.transport.write(b"x" * 500_000)
@@ -736,7 +754,7 @@ def test_slow_reader_of_the_last_words(creators: tuple[Any, Any]) -> None:
     assert [type(lost) for lost in link.client.lost + link.server.lost] == [ConnectionDone, ConnectionDone]
 
 
-def test_peer_that_answers_our_close_with_a_fin(creators: tuple[Any, Any]) -> None:
+def test_peer_that_answers_our_close_with_a_fin(creators: Creators) -> None:
     """A peer that just goes when we close has done nothing wrong."""
     link = Link(creators, client=Half()).settle()
     link.server.transport.loseConnection()
@@ -745,7 +763,7 @@ def test_peer_that_answers_our_close_with_a_fin(creators: tuple[Any, Any]) -> No
     assert [type(lost) for lost in link.server.lost] == [ConnectionDone]
 
 
-def test_calls_after_the_end(creators: tuple[Any, Any]) -> None:
+def test_calls_after_the_end(creators: Creators) -> None:
     """A protocol that goes on talking to a transport that is gone does no harm, and gets no surprises."""
     link = Link(creators).settle()
     transport = link.client.transport
@@ -764,7 +782,7 @@ def test_calls_after_the_end(creators: tuple[Any, Any]) -> None:
     assert not transport.connected
 
 
-def test_nothing_is_delivered_after_close(creators: tuple[Any, Any]) -> None:
+def test_nothing_is_delivered_after_close(creators: Creators) -> None:
     """After loseConnection a protocol hears no more data."""
     link = Link(creators).settle()
     link.client.transport.write(b"too late")
@@ -774,7 +792,7 @@ def test_nothing_is_delivered_after_close(creators: tuple[Any, Any]) -> None:
     assert link.server.heard == b""
 
 
-def test_nothing_is_left_behind(creators: tuple[Any, Any]) -> None:
+def test_nothing_is_left_behind(creators: Creators) -> None:
     """A connection that is gone is freed at once: no cycle waits for the collector, no timer runs."""
     link = Link(creators).settle()
     transport, handle = weakref.ref(link.client.transport), weakref.ref(link.client.transport.getHandle())
@@ -805,7 +823,7 @@ def test_nothing_is_left_behind(creators: tuple[Any, Any]) -> None:
         b"SSH-2.0-x\r\n",
     ],
 )
-def test_garbage_instead_of_a_handshake(creators: tuple[Any, Any], maker: Maker, garbage: bytes) -> None:
+def test_garbage_instead_of_a_handshake(creators: Creators, maker: Maker, garbage: bytes) -> None:
     """Whoever does not speak TLS is thrown out, and the protocol never hears his bytes."""
     server = Listening()
     transport = MemoryTransport()
@@ -825,7 +843,7 @@ def test_garbage_instead_of_a_handshake(creators: tuple[Any, Any], maker: Maker,
 
 
 @both
-def test_garbage_in_a_record(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_garbage_in_a_record(creators: Creators, maker: Maker) -> None:
     """A record that was tampered with ends the connection on both sides, and is not delivered."""
     link = Link(creators, maker, maker).settle()
     link.client.transport.write(b"pay 100")
@@ -840,7 +858,7 @@ def test_garbage_in_a_record(creators: tuple[Any, Any], maker: Maker) -> None:
 
 
 @pytest.mark.parametrize("maker", [ours, late])
-def test_silence_instead_of_a_handshake(creators: tuple[Any, Any], maker: Maker) -> None:
+def test_silence_instead_of_a_handshake(creators: Creators, maker: Maker) -> None:
     """Who connects and never finishes the handshake is dropped after its time, however slowly he drips."""
     server = Listening()
     transport, clock = MemoryTransport(), Clock()
@@ -860,10 +878,10 @@ def test_silence_instead_of_a_handshake(creators: tuple[Any, Any], maker: Maker)
 
 
 @pytest.mark.parametrize("maker", [ours, late, twisted])
-def test_refused_certificate(tmp_path: Path, creators: tuple[Any, Any], maker: Maker) -> None:
+def test_refused_certificate(tmp_path: Path, creators: Creators, maker: Maker) -> None:
     """The client's protocol hears why its server was refused; the server hears the alert."""
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other"))
-    link = Link((creators[0], client_creator("a.example", ca=tmp_path / "other")), maker, maker).settle()
+    link = Link((creators[0], client_creator("a.example", ca=tmp_path / "other"), None), maker, maker).settle()
     if maker is late:
         assert (link.client.made, link.server.made) == (0, 0)
     else:
@@ -874,7 +892,7 @@ def test_refused_certificate(tmp_path: Path, creators: tuple[Any, Any], maker: M
     assert not link.below.server.connected
 
 
-def test_error_of_a_protocol_in_its_turn(creators: tuple[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_error_of_a_protocol_in_its_turn(creators: Creators, caplog: pytest.LogCaptureFixture) -> None:
     """A protocol that raises when it is resumed loses its connection, and no other suffers."""
     clock = Clock()
     factory = TLSFactory(creators[0], False, Factory.forProtocol(Plain), clock)
@@ -898,7 +916,7 @@ def test_error_of_a_protocol_in_its_turn(creators: tuple[Any, Any], caplog: pyte
     assert (servers[1].heard, servers[1].lost) == (b"hello", [])
 
 
-def test_broken_callback_of_a_creator(creators: tuple[Any, Any]) -> None:
+def test_broken_callback_of_a_creator(creators: Creators) -> None:
     """A creator whose verification raises ends the connection with that error."""
 
     class Broken:
@@ -911,7 +929,7 @@ def test_broken_callback_of_a_creator(creators: tuple[Any, Any]) -> None:
             context.set_verify(SSL.VERIFY_PEER, verify)
             return SSL.Connection(context)
 
-    link = Link((creators[0], Broken())).settle()
+    link = Link((creators[0], Broken(), None)).settle()
     assert [type(lost) for lost in link.client.lost] == [ZeroDivisionError]
     assert isinstance(link.server.lost[0], SSL.Error)
 
@@ -919,7 +937,7 @@ def test_broken_callback_of_a_creator(creators: tuple[Any, Any]) -> None:
 # What can be asked
 
 
-def test_what_the_handshake_found(creators: tuple[Any, Any]) -> None:
+def test_what_the_handshake_found(creators: Creators) -> None:
     """Protocols can read the peer's certificate, the application protocol and the name that was asked for."""
     link = Link(creators)
     assert link.client.transport.negotiatedProtocol is None
@@ -939,14 +957,14 @@ def test_what_the_handshake_found(creators: tuple[Any, Any]) -> None:
     assert link.below.client.no_delay is False
 
 
-def test_interfaces(creators: tuple[Any, Any]) -> None:
+def test_interfaces(creators: Creators) -> None:
     """It is a transport by every interface that a TCP or TLS transport of Twisted has."""
     transport = Link(creators).settle().client.transport
     for interface in (ISSLTransport, ITCPTransport, IConsumer, IPushProducer, INegotiated, ISystemHandle):
         verifyObject(interface, transport)
 
 
-def test_protocol_may_be_changed(creators: tuple[Any, Any]) -> None:
+def test_protocol_may_be_changed(creators: Creators) -> None:
     """A protocol that hands its connection to another, as on an upgrade, sets ``transport.protocol``."""
     link = Link(creators).settle()
     successor = Plain()
@@ -959,7 +977,7 @@ def test_protocol_may_be_changed(creators: tuple[Any, Any]) -> None:
     assert link.server.transport.wrappedProtocol is successor
 
 
-def test_no_protocol(creators: tuple[Any, Any]) -> None:
+def test_no_protocol(creators: Creators) -> None:
     """Where the wrapped factory builds no protocol there is none with TLS."""
 
     class Refusing(Factory):
@@ -971,7 +989,7 @@ def test_no_protocol(creators: tuple[Any, Any]) -> None:
     assert refusing.asked == "where"
 
 
-def test_tls_within_tls(creators: tuple[Any, Any]) -> None:
+def test_tls_within_tls(creators: Creators) -> None:
     """The transport below may be TLS itself."""
     clock = Clock()
     client, server = Half(), Half()
@@ -1010,14 +1028,14 @@ def test_creators_of_twisted(tmp_path: Path, name: str) -> None:
         acceptableProtocols=[b"http/1.1"],
     )
     client = optionsForClientTLS(name, trustRoot=root, acceptableProtocols=[b"http/1.1"])
-    link = Link((server, client)).settle()
+    link = Link((server, client, None)).settle()
     if name == "a.example":
         assert link.client.transport.negotiatedProtocol == b"http/1.1"
     else:
         assert type(link.client.lost[0]).__name__ == "VerificationError"
 
 
-def test_truncated_sessions_are_resumed(creators: tuple[Any, Any]) -> None:
+def test_truncated_sessions_are_resumed(creators: Creators) -> None:
     """A connection that was cut off leaves its session good for the next handshake, on both sides."""
     old = _old(creators)
     seen = []
