@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
+    IReadDescriptor,
     ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 #: Bytes of an answer's head. Interim answers (1xx) before the answer itself.
 HEAD_LIMIT = 64 * 1024
 INTERIM_LIMIT = 32
+#: Reads of a connection that is lost, for an early answer: about a megabyte.
+LAST_READS = 16
 
 
 class _Mode(enum.Enum):
@@ -178,7 +181,16 @@ class BackendConnection(Protocol):
             self._exchange.resume_request()
 
     def stopProducing(self) -> None:
-        """The connection is lost; ``connectionLost`` follows."""
+        """The connection is lost; ``connectionLost`` follows.
+
+        A backend that answers early and closes resets what we still write. Where writing is the first to see that, the
+        answer is still to be read: the transport forgets it after this.
+        """
+        below = getattr(self.transport, "transport", self.transport)  # under TLS
+        if IReadDescriptor.providedBy(below):
+            for _ in range(LAST_READS):
+                if self._exchange is None or below.doRead() is not None:
+                    break
 
     def readConnectionLost(self) -> None:
         """The backend will send no more. Only a tunnel lives on."""
