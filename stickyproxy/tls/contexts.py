@@ -103,7 +103,7 @@ def server_connection_creator(
     minimum_version: Literal["1.2", "1.3"] = "1.2",
     client_ca: Path | None = None,
     client_certificates: Literal["required", "optional"] = "required",
-    alpn: Sequence[bytes] = (b"http/1.1",),
+    alpn: Sequence[bytes] = (b"http/1.1", b"http/1.0"),
 ) -> ServerConnectionCreator:
     """What makes the server side of TLS connections, for all of its certificates.
 

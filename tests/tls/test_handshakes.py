@@ -161,14 +161,14 @@ async def test_weak_ciphers_are_refused(pem: Pem, ca_file: Path, cipher: str) ->
 
 @pytest.mark.parametrize(
     ("offered", "chosen"),
-    [(["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), ([], None)],
+    [(["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), (["http/1.0"], "http/1.0"), ([], None)],
 )
 @pytest.mark.parametrize("name", ["a.example", "b.example"])
 @ensureDeferred
 async def test_application_protocol(
     pem: Pem, ca_file: Path, tmp_path: Path, offered: list[str], chosen: str | None, name: str
 ) -> None:
-    """ALPN says http/1.1 to whoever offers it, for the default and for every other certificate."""
+    """ALPN says http/1.1, or http/1.0 to whoever has no more, for the default and for every other certificate."""
     pem("certs/a.pem", "a.example")
     pem("certs/b.pem", "b.example")
     context = _context(ca_file)
