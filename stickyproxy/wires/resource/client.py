@@ -191,7 +191,6 @@ class WebClient:
 
     def expired(self) -> None:
         """The sweep's word: the client takes nothing of its answer."""
-        self._over()
         abort(self._request)
 
     # ClientSide: what the exchange tells.

@@ -134,7 +134,7 @@ class AffinityRequest(Request):
 
     def connectionLost(self, reason: Failure) -> None:
         self._take = None
-        self._content = _Content.UNWANTED
+        self._content = _Content.UNWANTED  # whoever answers all the same hears so from twisted.web
         self._stop_lingering()
         super().connectionLost(reason)
 
