@@ -25,6 +25,7 @@ from stickyproxy.config.endpoints import host_of
 from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
+from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.keyfile import read_or_create
@@ -35,6 +36,13 @@ from stickyproxy.tls import CertificateStore, client_creator, server_connection_
 from stickyproxy.wires.http import HTTPFrontendFactory
 from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
 from stickyproxy.wires.tcp import TCPFrontendFactory
+
+#: What a frontend with TLS speaks, by its protocol; what goes through a TCP frontend is not for us to name.
+_ALPN: dict[str, tuple[bytes, ...]] = {"http": (b"http/1.1", b"http/1.0"), "tcp": ()}
+
+
+class CannotListen(StickyproxyError):
+    """An endpoint is taken, or not for us to take."""
 
 
 class Listener(Service):
@@ -51,12 +59,16 @@ class Listener(Service):
         self._port: Deferred[IListeningPort] | None = None
 
     def privilegedStartService(self) -> None:
-        """Listen, while we may still have the privileges for it. Raises ``CannotListenError``."""
+        """Listen, while we may still have the privileges for it. Raises ``CannotListen``."""
         refusals: list[Failure] = []
         self._port = self._endpoint.listen(self._factory)
         self._port.addCallbacks(self._listens, refusals.append)
         for refusal in refusals:
-            refusal.raiseException()
+            reason = getattr(refusal.value, "socketError", None) or refusal.value
+            reason = getattr(reason, "strerror", None) or reason
+            raise CannotListen(
+                f"frontend {self._name} cannot listen on {self._description}: {reason}"
+            ) from refusal.value
 
     def startService(self) -> None:
         super().startService()
@@ -143,15 +155,16 @@ def _frontend_factory(
             spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record
         )
     if spec.tls is not None:
-        factory = tls_factory(_tls_creator(spec.tls), factory, reactor)
+        factory = tls_factory(_tls_creator(spec.tls, _ALPN[spec.protocol]), factory, reactor)
     if spec.accept_proxy_protocol:
         factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
     return factory
 
 
-def _tls_creator(spec: FrontendTLS) -> Any:
+def _tls_creator(spec: FrontendTLS, alpn: tuple[bytes, ...]) -> Any:
     return server_connection_creator(
         CertificateStore.load(spec.certificates),
+        alpn=alpn,
         minimum_version=spec.minimum_version,
         client_ca=spec.client_ca,
         client_certificates=spec.client_certificates,

@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.python import usage
 
 from stickyproxy import __version__
@@ -139,10 +139,22 @@ def makeService(options: Options) -> IService:
     from stickyproxy.service import build
 
     assert options.configuration is not None
+    program = _Program()
     try:
-        return build(options.configuration, reactor, options.extensions)
+        build(options.configuration, reactor, options.extensions).setServiceParent(program)
     except (StickyproxyError, ValueError) as error:
         raise SystemExit(f"stickyproxy: {error}") from error
+    return program
+
+
+class _Program(MultiService):
+    """What twistd runs: a port that is taken ends it with a sentence, not with a traceback."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except StickyproxyError as error:
+            raise SystemExit(f"stickyproxy: {error}") from error
 
 
 def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
