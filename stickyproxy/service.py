@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from random import Random
@@ -37,6 +38,8 @@ from stickyproxy.wires.http import HTTPFrontendFactory
 from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
 from stickyproxy.wires.tcp import TCPFrontendFactory
 
+#: Connections that may wait for being accepted, where the endpoint does not say otherwise; the system may allow fewer.
+BACKLOG = 1024
 #: What a frontend with TLS speaks, by its protocol; what goes through a TCP frontend is not for us to name.
 _ALPN: dict[str, tuple[bytes, ...]] = {"http": (b"http/1.1", b"http/1.0"), "tcp": ()}
 
@@ -131,8 +134,17 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
         record = logs[spec.access_log].record if spec.access_log is not None else None
         factory = _frontend_factory(spec, clusters, sweep, random, reactor, record)
         for description in spec.listen:
-            Listener(spec.name, description, serverFromString(reactor, description), factory).setServiceParent(proxy)
+            Listener(spec.name, description, _server_endpoint(reactor, description), factory).setServiceParent(proxy)
     return proxy
+
+
+def _server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """Twisted lets 50 connections wait for being accepted; the rest of a crowd would try again a second later."""
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    if description.startswith(("tcp:", "tcp6:", "unix:")) and ":backlog=" not in description:
+        with suppress(TypeError):  # it is given already, by its place
+            endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
+    return endpoint
 
 
 def _frontend_factory(

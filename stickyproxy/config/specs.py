@@ -173,7 +173,8 @@ class Frontend:
     listen: tuple[ListenEndpoint, ...] = attrs.field(
         metadata=told(
             "Where clients connect: [endpoint strings]"
-            "(https://docs.twisted.org/en/stable/core/howto/endpoints.html#servers) of Twisted.",
+            "(https://docs.twisted.org/en/stable/core/howto/endpoints.html#servers) of Twisted. 1024 connections may "
+            "wait for being accepted, if the system allows it and `:backlog=` does not say otherwise.",
             "HAProxy `bind`, nginx `listen`, Envoy `address`",
         )
     )
