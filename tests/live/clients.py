@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -107,6 +109,13 @@ def read_until(connection: socket.socket, end: bytes) -> bytes:
     return bytes(received)
 
 
+def hung_up(connection: socket.socket, timeout: float = 10) -> bool:
+    """Whether the connection is reset within that time, which one that does not read sees no other way."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(timeout * 1000))
+
+
 def body_of(answer: bytes) -> Any:
     """The JSON in an answer with Content-Length, the last of several."""
     return json.loads(answer[answer.rindex(b"\r\n\r\n") + 4 :])
@@ -133,6 +142,14 @@ def run(*arguments: str | Path, timeout: float = 30, input_: bytes | None = None
     return subprocess.run(
         [str(argument) for argument in arguments], capture_output=True, timeout=timeout, input=input_, check=False
     )
+
+
+def start_and_fail(directory: Path, toml: str) -> tuple[int, str]:
+    """How a proxy ends that can not start: its status, and all that it said. The file is ``bad.toml``."""
+    path = directory / "bad.toml"
+    path.write_text(toml)
+    ended = run(Path(sys.executable).with_name("twistd"), "-n", "--pidfile=", "stickyproxy", "--config", path)
+    return ended.returncode, (ended.stdout + ended.stderr).decode()
 
 
 async def all_of(coroutines: Iterable[Awaitable[Any]], seconds: float) -> list[Any]:
