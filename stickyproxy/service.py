@@ -110,7 +110,7 @@ class Proxy(MultiService):
         self.clusters = clusters
 
 
-def build(configuration: Configuration, reactor: Any, extensions: Extensions) -> MultiService:
+def build(configuration: Configuration, reactor: Any, extensions: Extensions) -> Proxy:
     """The service of a whole configuration; nothing listens before it is started.
 
     Raises ``TLSConfigurationError``, ``KeyFileError`` and ``ValueError`` for what the files that it names do not hold.
