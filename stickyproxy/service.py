@@ -167,7 +167,8 @@ def _frontend_factory(
             spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record
         )
     if spec.tls is not None:
-        factory = tls_factory(_tls_creator(spec.tls, _ALPN[spec.protocol]), factory, reactor)
+        creator = _tls_creator(spec.tls, _ALPN[spec.protocol])
+        factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head)
     if spec.accept_proxy_protocol:
         factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
     return factory
