@@ -27,6 +27,7 @@ BATCH = 128
 _SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 _ESCAPES = [chr(byte) if byte in _SAFE else f"\\x{byte:02x}" for byte in range(256)]
 _ESCAPES[0x22], _ESCAPES[0x5C] = '\\"', "\\\\"
+_LOGGED = (b"referer", b"user-agent")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -69,12 +70,7 @@ def format_http(entry: HTTPEntry) -> str:
         request, referer, agent = "-", "-", "-"
     else:
         request = f"{head.method.decode()} {_escape(head.target)} HTTP/1.{head.minor}"
-        referer = agent = "-"
-        for name, _, value in head.fields:
-            if name == b"user-agent":
-                agent = _escape(value)
-            elif name == b"referer":
-                referer = _escape(value)
+        referer, agent = (_escape(b", ".join(head.values(name))) or "-" for name in _LOGGED)
         if b"x-request-id" in head.named:
             request_id = own_request_id(head) or request_id
     return (

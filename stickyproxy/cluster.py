@@ -106,8 +106,8 @@ class Member:
     async def _attempt(self, factory: IProtocolFactory, opened: Deferred[None] | None, preface: bytes) -> None:
         if self._wrap_tls is not None:
             factory = self._wrap_tls(factory)
-        # Also without a preface: it takes the wrapper of Twisted's endpoints out of the data path, which does not pass a
-        # half-close on to a protocol that listens for handshakes as well.
+        # Also without a preface: it takes the wrapper of Twisted's endpoints out of the data path, which does not pass
+        # a half-close on to a protocol that listens for handshakes as well.
         await self._endpoint.connect(_PrefaceFactory(factory, preface))
         if opened is not None:
             await opened
@@ -115,6 +115,9 @@ class Member:
 
 def _too_late(_: object, __: float) -> None:
     raise ConnectTimeout
+
+
+_NONE, _KEPT = Outcome.NONE, Outcome.KEPT
 
 
 class Cluster:
@@ -139,7 +142,10 @@ class Cluster:
 
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
-        return None if choice.outcome is Outcome.NONE else self.affinity.bind(arrival, choice.candidate.id)
+        outcome = choice.outcome
+        if outcome is _NONE or (outcome is _KEPT and not self.affinity.renews):
+            return None
+        return self.affinity.bind(arrival, choice.candidate.id)
 
     def close_idle(self) -> None:
         """Close every idle backend connection."""

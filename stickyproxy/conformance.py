@@ -32,11 +32,10 @@ class MemoryCandidate:
 
 def make_arrival(number: int = 0, cookies: Sequence[bytes] = (), *, secure: bool = False) -> Arrival:
     """The arrival of client ``number`` with these values of Cookie fields; every client has an address of its own."""
-    fields = [(b"host", b"Host", b"example.org"), *((b"cookie", b"Cookie", value) for value in cookies)]
     named: dict[bytes, list[bytes]] = {b"host": [b"example.org"]}
     if cookies:
         named[b"cookie"] = list(cookies)
-    head = RequestHead(b"GET", b"/?client=%d" % number, 1, fields, named, 0, b"example.org", True, None)
+    head = RequestHead(b"GET", b"/?client=%d" % number, 1, [], named, 0, b"example.org", True, None)
     return Arrival(f"198.51.{number >> 8 & 255}.{number & 255}", secure, head, b"client-%d" % number)
 
 
@@ -45,6 +44,7 @@ def check_affinity(make: Callable[[], IAffinity], arrive: Callable[[int], Arriva
     affinity = make()
     verifyObject(IAffinity, affinity)
     _require(isinstance(affinity.remembers, bool), "remembers is True or False")
+    _require(isinstance(affinity.renews, bool), "renews is True or False")
     _require(affinity.cookie is None or isinstance(affinity.cookie, bytes), "cookie is None or bytes")
     affinity.members(_IDS)
     _check_garbage(affinity, arrive)
@@ -124,8 +124,7 @@ class _Client:
         if self._cookie is None or arrival.head is None:
             return arrival
         named = {**arrival.head.named, b"cookie": [*arrival.head.named.get(b"cookie", ()), self._cookie]}
-        fields = [*arrival.head.fields, (b"cookie", b"Cookie", self._cookie)]
-        return arrival._replace(head=arrival.head._replace(fields=fields, named=named))
+        return arrival._replace(head=arrival.head._replace(named=named))
 
 
 def _check_garbage(affinity: IAffinity, arrive: Callable[[int], Arrival]) -> None:

@@ -55,6 +55,7 @@ class IAffinity(Interface):
 
     remembers = Attribute("bool: False only for the affinity that binds nobody.")
     cookie = Attribute("bytes or None: the name of the cookie that is ours, removed from requests to the backend.")
+    renews = Attribute("bool: ``bind`` is wanted for a client that was recalled, too, to renew what it carries.")
 
     def members(ids: Iterable[str]) -> None:
         """The backends of the cluster have these ids (an iterable of str, none empty) from now on.
@@ -72,6 +73,7 @@ class IAffinity(Interface):
     def bind(arrival: Arrival, backend_id: str) -> bytes | None:
         """Remember that ``arrival`` is served by ``backend_id`` (str) from now on.
 
-        It is called for every arrival that reached its backend, also one that was bound to it already: that has to
-        be cheap. It returns the value of a Set-Cookie field (bytes) to be added to the answer, or None.
+        It is called when the backend was reached; for an arrival that was bound to it already only where ``renews``
+        says so: that has to be cheap. It returns the value of a Set-Cookie field (bytes) to be added to the answer, or
+        None.
         """

@@ -19,7 +19,7 @@ UNTIL_CLOSE = -2
 #: What affinity recalls as the id of a backend that is not in the cluster any more. No backend has it.
 GONE = ""
 
-#: A header field: its name in lower case, its name as received, its value without surrounding white space.
+#: A field of a trailer section: its name in lower case, its name as received, its value without white space around.
 Field = tuple[bytes, bytes, bytes]
 
 
@@ -64,18 +64,26 @@ class Backend:
     state: BackendState = BackendState.UP
 
 
+def _plain_values(plain: list[bytes], name: bytes) -> list[bytes]:
+    return [value for spelling, value in zip(plain[::4], plain[2::4], strict=True) if spelling.lower() == name]
+
+
 class RequestHead(NamedTuple):
     """A request without its body, already judged well-formed (``sansio.http1``)."""
 
     method: bytes  #: ``b"GET"``
     target: bytes  #: origin-form (``b"/a?b"``), or ``b"*"``; absolute-form has been taken apart already
     minor: int  #: 1 for HTTP/1.1, 0 for HTTP/1.0
-    fields: list[Field]  #: every field, in the order received
-    named: dict[bytes, list[bytes]]  #: lower-case name to values, for the fields that ``http1.SEMANTIC`` lists
+    plain: list[bytes]  #: the fields without a meaning to a proxy, to be joined (``sansio.fields.FieldReader``)
+    named: dict[bytes, list[bytes]]  #: the values of the others, by lower-case name
     body: int  #: bytes of content (0: none), or ``CHUNKED``
     authority: bytes  #: host and perhaps port, lower case (``b"example.org:8080"``); empty in HTTP/1.0 without Host
     keep_alive: bool  #: the client would go on after this answer
     upgrade: bytes | None  #: the protocols that the client asks to change to, lower case, else None
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of the field ``name`` (lower case), in order."""
+        return self.named.get(name) or _plain_values(self.plain, name)
 
 
 class ResponseHead(NamedTuple):
@@ -84,10 +92,14 @@ class ResponseHead(NamedTuple):
     status: int
     reason: bytes
     minor: int
-    fields: list[Field]
+    plain: list[bytes]  #: as in ``RequestHead``
     named: dict[bytes, list[bytes]]
     body: int  #: bytes of content that will follow (0 for HEAD, 204, 304), ``CHUNKED`` or ``UNTIL_CLOSE``
     keep_alive: bool  #: the backend connection may be used again afterwards
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of the field ``name`` (lower case), in order."""
+        return self.named.get(name) or _plain_values(self.plain, name)
 
 
 class Arrival(NamedTuple):

@@ -113,7 +113,7 @@ def test_a_line_can_not_be_forged() -> None:
 @given(st.binary(), st.binary(), st.text(), st.text())
 def test_whatever_is_logged_is_one_readable_line(target: bytes, agent: bytes, cluster: str, backend: str) -> None:
     """Whatever bytes a head holds and however a backend is named, the line is ASCII with the same columns."""
-    head = head_of()._replace(target=target, fields=[(b"user-agent", b"User-Agent", agent)])
+    head = head_of()._replace(target=target, plain=[b"User-Agent", b": ", agent, b"\r\n"])
     line = format_http(HTTPEntry("192.0.2.7", head, 200, 0, WHEN, 0.0, cluster, backend, Outcome.NONE, b"made"))
     assert line.isascii() and line.isprintable()
     columns, rest = read(line)

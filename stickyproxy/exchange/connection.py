@@ -23,10 +23,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyproxy.addresses import set_no_delay
+from stickyproxy.eager import eager_write
 from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError
 from stickyproxy.model import ResponseHead
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
-from stickyproxy.sansio.http1 import HeadCollector, find_head_end, parse_response_head
+from stickyproxy.sansio.http1 import HeadCollector, parse_response_head
 from stickyproxy.sweep import NEVER, Sweep
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class _Mode(enum.Enum):
     CLOSED = "closed"
 
 
+_OPENING, _IDLE, _HEAD, _BODY, _TUNNEL, _CLOSED = _Mode  # a look-up in an enumeration costs ten times one in a module
+
+
 @implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
 class BackendConnection(Protocol):
     """One connection to one backend. ``key`` says who may use it: b"" for everybody, else a PROXY header."""
@@ -64,11 +68,10 @@ class BackendConnection(Protocol):
         self.deadline = NEVER
         self.opened: Deferred[None] = Deferred()
         self._sweep = sweep
-        self._answer_timeout = answer
-        self._idle_timeout = idle
-        self._mode = _Mode.OPENING
+        self._answer_allowance = sweep.period + answer
+        self._idle_allowance = sweep.period + idle
+        self._mode = _OPENING
         self._exchange: Exchange | None = None
-        self._method = b""
         self._sent = True
         self._interim = 0
         self._collector: HeadCollector | None = None
@@ -79,24 +82,22 @@ class BackendConnection(Protocol):
 
     # What an exchange does with it.
 
-    def begin(self, exchange: Exchange, method: bytes, data: bytes, sent: bool) -> None:
+    def begin(self, exchange: Exchange, data: bytes, sent: bool) -> None:
         """Serve ``exchange``: ``data`` is its head and what there is of its body, ``sent`` says that this is all."""
         self._exchange = exchange
-        self._method = method
-        self._mode = _Mode.HEAD
-        self._interim = 0
+        self._mode = _HEAD
         self.answered = False
         self._sent = sent
-        self.deadline = self._sweep.after(self._answer_timeout) if sent else NEVER
-        self.transport.write(data)
+        self.deadline = self._sweep.now + self._answer_allowance if sent else NEVER
+        self._write(data)
 
     def send(self, data: bytes, sent: bool) -> None:
         """More of the request."""
         if sent:
             self._sent = True
-            self.deadline = self._sweep.after(self._answer_timeout)
+            self.deadline = self._sweep.now + self._answer_allowance
         if data:
-            self.transport.write(data)
+            self._write(data)
 
     def pause_answer(self) -> None:
         if not self._reading_paused:
@@ -107,8 +108,8 @@ class BackendConnection(Protocol):
     def resume_answer(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
-            if self._mode is _Mode.HEAD or self._mode is _Mode.BODY:
-                self.deadline = self._sweep.after(self._answer_timeout)
+            if self._mode is _HEAD or self._mode is _BODY:
+                self.deadline = self._sweep.now + self._answer_allowance
             self.transport.resumeProducing()
 
     def abandon(self) -> None:
@@ -119,7 +120,7 @@ class BackendConnection(Protocol):
     def become_tunnel(self, relay: Relay) -> None:
         """From here on every byte belongs to ``relay``, which registers its own producers."""
         self.transport.unregisterProducer()
-        self._mode = _Mode.TUNNEL
+        self._mode = _TUNNEL
         self._relay = relay
         self._exchange = None
         self.deadline = NEVER
@@ -127,8 +128,8 @@ class BackendConnection(Protocol):
 
     def close(self) -> None:
         """End it now, also what is still to be written."""
-        if self._mode is not _Mode.CLOSED:
-            self._mode = _Mode.CLOSED
+        if self._mode is not _CLOSED:
+            self._mode = _CLOSED
             self._sweep.forget(self)
             self.member.forget(self)
             if self.transport is not None:
@@ -140,6 +141,7 @@ class BackendConnection(Protocol):
     def connectionMade(self) -> None:
         set_no_delay(self.transport)
         self.transport.registerProducer(self, True)
+        self._write = eager_write(self.transport)
         self._sweep.watch(self)
         if not ISSLTransport.providedBy(self.transport):
             self._open()
@@ -148,18 +150,18 @@ class BackendConnection(Protocol):
         self._open()
 
     def _open(self) -> None:
-        if self._mode is _Mode.OPENING:
-            self._mode = _Mode.IDLE
+        if self._mode is _OPENING:
+            self._mode = _IDLE
             self.opened.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
         mode = self._mode
         try:
-            if mode is _Mode.HEAD:
+            if mode is _HEAD:
                 self._read_head(data)
-            elif mode is _Mode.BODY:
+            elif mode is _BODY:
                 self._read_body(data)
-            elif mode is _Mode.TUNNEL:
+            elif mode is _TUNNEL:
                 self._relay.backend_data(data)  # type: ignore[union-attr]
             else:
                 self.close()  # bytes that nobody asked for
@@ -171,13 +173,13 @@ class BackendConnection(Protocol):
     def pauseProducing(self) -> None:
         """The backend does not take what we write."""
         if self._exchange is not None:
-            self.deadline = self._sweep.after(self._answer_timeout)
+            self.deadline = self._sweep.now + self._answer_allowance
             self._exchange.pause_request()
 
     def resumeProducing(self) -> None:
         if self._exchange is not None:
             waiting = self._sent and not self._reading_paused
-            self.deadline = self._sweep.after(self._answer_timeout) if waiting else NEVER
+            self.deadline = self._sweep.now + self._answer_allowance if waiting else NEVER
             self._exchange.resume_request()
 
     def stopProducing(self) -> None:
@@ -194,9 +196,9 @@ class BackendConnection(Protocol):
 
     def readConnectionLost(self) -> None:
         """The backend will send no more. Only a tunnel lives on."""
-        if self._mode is _Mode.TUNNEL:
+        if self._mode is _TUNNEL:
             self._relay.backend_half_closed()  # type: ignore[union-attr]
-        elif self._mode is not _Mode.CLOSED:
+        elif self._mode is not _CLOSED:
             self._ended(clean=True)
             self.close()
 
@@ -204,17 +206,17 @@ class BackendConnection(Protocol):
         """Only the relay closes a writing side, and knows it."""
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 (Twisted's own default)
-        mode, self._mode = self._mode, _Mode.CLOSED
+        mode, self._mode = self._mode, _CLOSED
         self._sweep.forget(self)
-        if mode is _Mode.TUNNEL:
+        if mode is _TUNNEL:
             self._relay.backend_lost(reason)  # type: ignore[union-attr]
-        elif mode is _Mode.OPENING:
+        elif mode is _OPENING:
             self.opened.errback(reason)
-        elif mode is not _Mode.CLOSED:
+        elif mode is not _CLOSED:
             self.member.forget(self)
             self._mode = mode
             self._ended(clean=reason.check(ConnectionDone) is not None)
-            self._mode = _Mode.CLOSED
+            self._mode = _CLOSED
 
     def expired(self) -> None:
         """The sweep found our deadline past: the backend is silent, or the pool kept us long enough."""
@@ -227,54 +229,51 @@ class BackendConnection(Protocol):
 
     def _read_head(self, data: bytes) -> None:
         self.answered = True
-        while True:
+        exchange = self._exchange
+        assert exchange is not None
+        while data:
             if self._collector is not None:
                 split = self._collector.feed(data)
                 if split is None:
                     return
                 self._collector = None
-                head_bytes, data = split
-            else:
-                end = find_head_end(data)
-                if end < 0:
-                    self._collector = HeadCollector(is_request=False, limit=HEAD_LIMIT)
-                    if self._collector.feed(data) is None:
-                        return
-                head_bytes, data = data[:end], data[end:]
-            head = parse_response_head(head_bytes, self._method, HEAD_LIMIT)
-            if head.status >= 200 or head.status == 101:
-                break
+                data = split[0] + split[1]
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                self._collector = HeadCollector(is_request=False, limit=HEAD_LIMIT)
+                self._collector.feed(data)
+                return
+            head = parse_response_head(data[:end], exchange.head.method, HEAD_LIMIT)
+            if head.status >= 200:
+                self._interim = 0
+                self._answer(exchange, head, data, end)
+                return
+            data = data[end:]
+            if head.status == 101:
+                exchange.switched(head, data)
+                return
             self._interim += 1
             if self._interim > INTERIM_LIMIT:
                 raise BadAnswer("the backend sends interim answers without end")
-            self._exchange.interim(head)  # type: ignore[union-attr]
-            if not data:
-                return
-        if head.status == 101:
-            self._exchange.switched(head, data)  # type: ignore[union-attr]
-        else:
-            self._answer(head, data)
+            exchange.interim(head)
 
-    def _answer(self, head: ResponseHead, data: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
+    def _answer(self, exchange: Exchange, head: ResponseHead, data: bytes, at: int) -> None:
+        """``head`` was read, and ends ``at`` in ``data``."""
         body = head.body
-        if body == 0:
-            self._finish(head.keep_alive and not data)
-            exchange.answer(head, b"", True)
-        elif 0 < body <= len(data):
-            self._finish(head.keep_alive and len(data) == body)
-            exchange.answer(head, data[:body], True)
-        else:
-            reader = self._reader = read_body(body)
-            self._mode = _Mode.BODY
-            self._reusable = head.keep_alive
-            content = reader.feed(data) if data else b""
-            if reader.ended:
-                self._finish(head.keep_alive and not reader.rest)
-            elif self._sent:
-                self.deadline = self._sweep.after(self._answer_timeout)
-            exchange.answer(head, content, reader.ended, reader.trailers)
+        end = at + body
+        if body >= 0 and end <= len(data):
+            self._finish(head.keep_alive and end == len(data))
+            exchange.answer(head, data[at:end], True)
+            return
+        reader = self._reader = read_body(body)
+        self._mode = _BODY
+        self._reusable = head.keep_alive
+        content = reader.feed(data[at:])
+        if reader.ended:
+            self._finish(head.keep_alive and not reader.rest)
+        elif self._sent:
+            self.deadline = self._sweep.now + self._answer_allowance
+        exchange.answer(head, content, reader.ended, reader.trailers)
 
     def _read_body(self, data: bytes) -> None:
         exchange, reader = self._exchange, self._reader
@@ -285,7 +284,7 @@ class BackendConnection(Protocol):
             exchange.answer_more(content, True, reader.trailers)
         else:
             if not self._reading_paused:
-                self.deadline = self._sweep.after(self._answer_timeout)
+                self.deadline = self._sweep.now + self._answer_allowance
             exchange.answer_more(content, False)
 
     def _finish(self, reusable: bool) -> None:
@@ -293,9 +292,9 @@ class BackendConnection(Protocol):
         self._exchange = None
         self._reader = None
         if reusable and self._sent:
-            self._mode = _Mode.IDLE
+            self._mode = _IDLE
             self.used = True
-            self.deadline = self._sweep.after(self._idle_timeout)
+            self.deadline = self._sweep.now + self._idle_allowance
             if self._reading_paused:
                 self.resume_answer()
             self.member.keep(self)
@@ -308,7 +307,7 @@ class BackendConnection(Protocol):
         self._exchange = None
         if exchange is None:
             return
-        if self._mode is _Mode.BODY and reader is not None and clean and reader.complete_at_close():
+        if self._mode is _BODY and reader is not None and clean and reader.complete_at_close():
             exchange.answer_more(b"", True)
         else:
             exchange.lost(self, BackendLost("the backend closed the connection before its answer was complete"))

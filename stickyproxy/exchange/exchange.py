@@ -33,14 +33,18 @@ class ClientSide(Protocol):
 
     def interim(self, head: ResponseHead) -> None: ...
 
-    def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field]) -> None: ...
+    def answer(
+        self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field], set_cookie: bytes | None
+    ) -> None: ...
 
     def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field]) -> None: ...
 
     def failed(self, error: HTTPError) -> None:
         """No (more) answer will come: one that has begun must not look complete."""
 
-    def switched(self, head: ResponseHead, connection: BackendConnection, early: bytes) -> None:
+    def switched(
+        self, head: ResponseHead, connection: BackendConnection, early: bytes, set_cookie: bytes | None
+    ) -> None:
         """The backend changed protocols (101), verified. ``early``: bytes of the tunnel that came with the head."""
 
     def pause_request(self) -> None: ...
@@ -69,7 +73,6 @@ class Exchange:
         "cluster",
         "head",
         "preface",
-        "set_cookie",
     )
     _log = Logger()
 
@@ -81,7 +84,6 @@ class Exchange:
         head: RequestHead,
         data: bytes,
         sweep: Sweep,
-        *,
         offer: Offer | None = None,
         preface: bytes = b"",
     ) -> None:
@@ -90,7 +92,6 @@ class Exchange:
         self.head = head
         self.preface = preface
         self.choice: Choice[Member] | None = None
-        self.set_cookie: bytes | None = None  #: to be added to the answer
         self._client = client
         self._data = data
         self._sweep = sweep
@@ -101,7 +102,7 @@ class Exchange:
         self._ended = False  # the request is whole
         self._began = False  # body bytes were given to a backend: it can not be sent again
         self._over = False
-        self._tried: set[str] = set()
+        self._tried: frozenset[str] = frozenset()
         self._retries = 0
 
     # What the client's side does with it.
@@ -109,7 +110,7 @@ class Exchange:
     def start(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
         """Choose a backend and send; ``content`` is what there is of the body. Failures come by ``failed``."""
         self._ended = ended
-        if content or ended:
+        if self.head.body:
             framed = self._frame(content, ended, trailers)
             if framed:
                 self._unsent.append(framed)
@@ -161,11 +162,10 @@ class Exchange:
         self._client.interim(head)
 
     def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
-        self._bind()
         if ended:
             self._over = True
             self._release()
-        self._client.answer(head, content, ended, trailers)
+        self._client.answer(head, content, ended, trailers, self._bind())
 
     def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
         if ended:
@@ -178,11 +178,10 @@ class Exchange:
         if self._offer is None:
             raise BadAnswer("the backend changes to a protocol that nobody asked for")
         check_answer(self._offer, head)
-        self._bind()
         self._over = True
         connection, self._connection = self._connection, None
         assert connection is not None
-        self._client.switched(head, connection, early)
+        self._client.switched(head, connection, early, self._bind())
 
     def pause_request(self) -> None:
         self._client.pause_request()
@@ -225,7 +224,7 @@ class Exchange:
             self._unsent.clear()
         else:
             data = self._data
-        connection.begin(self, self.head.method, data, self._ended)
+        connection.begin(self, data, self._ended)
 
     def _release(self) -> BackendConnection | None:
         connection, self._connection = self._connection, None
@@ -233,10 +232,10 @@ class Exchange:
             connection.member.active -= 1
         return connection
 
-    def _bind(self) -> None:
+    def _bind(self) -> bytes | None:
         """The backend answers: now it is the one that the client is bound to."""
-        if self.choice is not None:
-            self.set_cookie = self.cluster.bind(self.arrival, self.choice)
+        assert self.choice is not None
+        return self.cluster.bind(self.arrival, self.choice)
 
     def _connect(self) -> None:
         self._connecting = Deferred.fromCoroutine(self._open())
@@ -260,7 +259,7 @@ class Exchange:
             except Exception as reason:
                 if self._over:  # the client left, and cancelled it
                     return
-                self._tried.add(member.id)
+                self._tried |= {member.id}
                 silent = isinstance(reason, ConnectTimeout)
                 error = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
                 self._log.warn(

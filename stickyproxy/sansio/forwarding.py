@@ -10,7 +10,6 @@ variable HTTP_PROXY of.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -19,60 +18,35 @@ from http import HTTPStatus
 from stickyproxy.errors import HTTPError
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.cookies import strip
-from stickyproxy.sansio.http1 import connection_tokens
+from stickyproxy.sansio.fields import (
+    FRAMING,
+    HANDSHAKE,
+    HOP_BY_HOP,
+    IMITATIONS,
+    OURS,
+    THEIRS,
+    imitations,
+    names,
+)
 from stickyproxy.sansio.identity import Identity
 
-
-def _names(text: str) -> frozenset[bytes]:
-    return frozenset(text.encode().split())
-
-
-def _imitations(names: Iterable[bytes], separators: str) -> frozenset[bytes]:
-    """Every spelling of ``names`` that has another of ``separators`` for a ``-``."""
-    spellings: set[bytes] = set()
-    for name in names:
-        parts = name.decode().split("-")
-        for chosen in itertools.product("-" + separators, repeat=len(parts) - 1):
-            spellings.add("".join(itertools.chain(*zip(parts, (*chosen, ""), strict=True))).encode())
-    return frozenset(spellings - set(names))
-
-
-_HOP_BY_HOP = _names(
-    "connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings proxy-authenticate "
-    "proxy-authorization proxy-authentication-info"
-)
-_OURS = _names(
-    "x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip forwarded via x-request-id"
-)
-#: What other proxies say of a client: passed on from a trusted peer, removed from anyone else's request.
-_THEIRS = _names(
-    "client-ip x-client-ip true-client-ip x-cluster-client-ip cf-connecting-ip fastly-client-ip forwarded-for "
-    "x-forwarded x-original-forwarded-for x-original-host x-forwarded-by x-forwarded-server x-forwarded-prefix "
-    "x-forwarded-protocol x-forwarded-scheme x-forwarded-ssl x-scheme x-url-scheme front-end-https"
-)
-_FRAMING = _names("content-length transfer-encoding")
-_IMITATIONS = _imitations(_OURS | _FRAMING, "_!#$%&'*+.^`|~") | _imitations(_THEIRS, "_")
-
-_NOT_FORWARDED = _HOP_BY_HOP | _OURS | _IMITATIONS | _names("host cookie content-length expect proxy")
-_NOT_FORWARDED_UNTRUSTED = _NOT_FORWARDED | _THEIRS
-_NOT_ANSWERED = _HOP_BY_HOP | _names("content-length via")
-#: ``Connection`` never removes these (the others that it may not name are written anew in any case).
-_NOT_CONNECTION_NAMED = _THEIRS | _names("authorization set-cookie date")
 _NOT_TRAILING = (
-    _NOT_FORWARDED_UNTRUSTED
-    | _imitations(_HOP_BY_HOP, "_")
-    | _names(
+    HOP_BY_HOP
+    | OURS
+    | THEIRS
+    | FRAMING
+    | IMITATIONS
+    | imitations(HOP_BY_HOP, "_")
+    | names("host cookie expect proxy")
+    | names(
         "age authorization cache-control content-encoding content-location content-range content-type date expires "
         "if-match if-modified-since if-none-match if-range if-unmodified-since location max-forwards pragma range "
         "retry-after set-cookie trailer vary warning www-authenticate authentication-info"
     )
 )
 
-#: Values of a Connection field that name no other field.
-_NAMES_NOTHING = frozenset(
-    (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"upgrade", b"Upgrade", b"keep-alive, Upgrade", b"")
-)
-_UNUSUAL = _names("x-request-id via expect")
+#: What of a request is written by ``_unusual``, where it is there at all.
+_UNUSUAL = names("x-request-id via expect max-forwards") | THEIRS | HANDSHAKE.keys()
 _LENGTH_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}").fullmatch
@@ -91,35 +65,29 @@ _STATUS_LINES = {
 
 
 def forward_request(
-    head: RequestHead, identity: Identity, *, strip_cookie: bytes | None, request_id: bytes, upgrade: bool = False
+    head: RequestHead, identity: Identity, strip_cookie: bytes | None, request_id: bytes, upgrade: bool = False
 ) -> bytes:
     """The complete request head for the backend, its empty line included.
 
     ``strip_cookie`` is the name of the affinity cookie, ``request_id`` the id of a request that brings none of its own;
     ``upgrade`` asks the backend for a WebSocket. The content that follows is ``head.body``.
     """
-    method, target, minor, fields, named, body, _, _, _ = head
-    lines = [method, b" ", target, b" HTTP/1.1\r\n", identity.lines(head)]
-    if b"connection" in named:
-        fields = _without_named(fields, named[b"connection"])
-    if method in _COUNTED:
-        fields = [_count_down(field) if field[0] == b"max-forwards" else field for field in fields]
-    dropped = _NOT_FORWARDED if identity.trusted else _NOT_FORWARDED_UNTRUSTED
-    for name, original, value in fields:
-        if name not in dropped:
-            lines += (original, b": ", value, b"\r\n")
-    if b"cookie" in named:
-        lines.append(_cookies(named[b"cookie"], strip_cookie))
+    method, target, minor, plain, named, body, _, _, _ = head
+    out = [method, b" ", target, b" HTTP/1.1\r\n", identity.lines(head), *plain]
+    for value in named.get(b"cookie", ()):
+        left = value if strip_cookie is None else strip(value, strip_cookie)
+        if left:
+            out += (b"Cookie: ", left, b"\r\n")
     if _UNUSUAL.isdisjoint(named):
-        lines += (b"X-Request-ID: ", request_id, b"\r\nVia: ", _VIA[minor])
+        out += (b"X-Request-ID: ", request_id, b"\r\nVia: ", _VIA[minor])
     else:
-        lines.append(_unusual(head, request_id))
+        out.append(_unusual(head, request_id, trusted=identity.trusted, upgrade=upgrade))
     if body:
-        lines.append(_CHUNKED if body == CHUNKED else b"Content-Length: %d\r\n" % body)
+        out.append(_CHUNKED if body == CHUNKED else b"Content-Length: %d\r\n" % body)
     elif method in _LENGTH_EXPECTED or b"content-length" in named:
-        lines.append(b"Content-Length: 0\r\n")
-    lines.append(_UPGRADE_END if upgrade else _END)
-    return b"".join(lines)
+        out.append(b"Content-Length: 0\r\n")
+    out.append(_UPGRADE_END if upgrade else _END)
+    return b"".join(out)
 
 
 def own_request_id(head: RequestHead) -> bytes | None:
@@ -130,12 +98,11 @@ def own_request_id(head: RequestHead) -> bytes | None:
 
 def stops_here(head: RequestHead) -> bool:
     """It is an OPTIONS or TRACE that Max-Forwards forbids to forward any further (RFC 9110 section 7.6.2)."""
-    return head.method in _COUNTED and any(field[0] == b"max-forwards" and field[2] == b"0" for field in head.fields)
+    return head.method in _COUNTED and b"0" in head.named.get(b"max-forwards", ())
 
 
 def forward_answer(
     head: ResponseHead,
-    *,
     body: int,
     client_minor: int,
     keep_alive: bool,
@@ -151,37 +118,29 @@ def forward_answer(
     ``set_cookie`` is a value of Set-Cookie, ``date`` stands in where the backend sent none, ``upgrade`` is a
     verified 101.
     """
-    status, reason, minor, fields, named, _, _ = head
-    lines = [_STATUS_LINES.get((status, reason)) or b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    if b"connection" in named:
-        fields = _without_named(fields, named[b"connection"])
-    for name, original, value in fields:
-        if name not in _NOT_ANSWERED:
-            lines += (original, b": ", value, b"\r\n")
-    if b"date" not in named:
-        lines += (b"Date: ", date, b"\r\n")
+    status, reason, minor, plain, named, _, _ = head
+    out = [_STATUS_LINES.get((status, reason)) or b"HTTP/1.1 %d %b\r\n" % (status, reason), *plain]
+    dates = named.get(b"date")
+    out += (b"Date: ", date if dates is None else dates[0], b"\r\n")
     if set_cookie is not None:
-        lines += (b"Set-Cookie: ", set_cookie, b"\r\n")
+        out += (b"Set-Cookie: ", set_cookie, b"\r\n")
     if body > 0:
-        lines.append(b"Content-Length: %d\r\n" % body)
+        out.append(b"Content-Length: %d\r\n" % body)
     elif body != UNTIL_CLOSE:
-        lines.append(_CHUNKED if body == CHUNKED else _empty_framing(status, named, head_only))
-    lines += (b"Via: ", _via(named[b"via"], minor) if b"via" in named else _VIA[minor])
+        out.append(_CHUNKED if body == CHUNKED else _empty_framing(status, named, head_only))
+    out += (b"Via: ", _via(named[b"via"], minor) if b"via" in named else _VIA[minor])
     if upgrade:
-        lines.append(_UPGRADE_END)
+        out += (_handshake(named), _UPGRADE_END)
     else:
-        if status == 426 and b"upgrade" in named:
-            lines += (b"Upgrade: ", b", ".join(named[b"upgrade"]), b"\r\nConnection: Upgrade\r\n")
-        lines.append(_ENDS[client_minor] if keep_alive and body != UNTIL_CLOSE else _CLOSE_END)
-    return b"".join(lines)
+        if status == 426:
+            out.append(_upgrade_required(named))
+        out.append(_ENDS[client_minor] if keep_alive and body != UNTIL_CLOSE else _CLOSE_END)
+    return b"".join(out)
 
 
 def forward_interim(head: ResponseHead) -> bytes:
     """The complete head of a 1xx answer other than 101, its empty line included. HTTP/1.0 clients never get one."""
-    fields = _without_named(head.fields, head.named[b"connection"]) if b"connection" in head.named else head.fields
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % (original, value) for name, original, value in fields if name not in _NOT_ANSWERED]
-    return b"".join(lines) + _END
+    return b"".join((b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), *head.plain, b"\r\n"))
 
 
 def forward_trailers(fields: Iterable[Field]) -> list[Field]:
@@ -224,31 +183,36 @@ class DateClock:
         return self._date
 
 
-def _without_named(fields: list[Field], connection: list[bytes]) -> list[Field]:
-    """``fields`` without those that ``Connection`` names and may name."""
-    if len(connection) == 1 and connection[0] in _NAMES_NOTHING:
-        return fields
-    named = set(connection_tokens(connection)) - _NOT_CONNECTION_NAMED
-    return [field for field in fields if field[0] not in named]
-
-
-def _count_down(field: Field) -> Field:
-    name, original, value = field
-    return name, original, b"%d" % max(0, int(value) - 1) if value.isdigit() and len(value) < 10 else value
-
-
-def _cookies(values: list[bytes], strip_cookie: bytes | None) -> bytes:
-    if strip_cookie is not None:
-        values = [rest for value in values if (rest := strip(value, strip_cookie))]
-    return b"Cookie: %b\r\n" % b"\r\nCookie: ".join(values) if values else b""
-
-
-def _unusual(head: RequestHead, request_id: bytes) -> bytes:
-    """What becomes of an X-Request-ID, Via or Expect from the client."""
+def _unusual(head: RequestHead, request_id: bytes, *, trusted: bool, upgrade: bool) -> bytes:
+    """What becomes of the less usual fields with a meaning; X-Request-ID and Via with or without them."""
     named, minor = head.named, head.minor
-    line = b"X-Request-ID: %b\r\nVia: %b" % (own_request_id(head) or request_id, _via(named.get(b"via", []), minor))
-    expect = [value.lower() for value in named.get(b"expect", ())]
-    return line + b"Expect: 100-continue\r\n" if minor and head.body and expect == [b"100-continue"] else line
+    out = [b"X-Request-ID: %b\r\nVia: %b" % (own_request_id(head) or request_id, _via(named.get(b"via", []), minor))]
+    if minor and head.body and b"expect" in named:
+        out.append(b"Expect: 100-continue\r\n")
+    if b"max-forwards" in named:
+        left = named[b"max-forwards"][0]
+        if head.method in _COUNTED and left.isdigit() and len(left) < 10:
+            left = b"%d" % max(0, int(left) - 1)
+        out.append(b"Max-Forwards: %b\r\n" % left)
+    if trusted:
+        out += [b"%b: %b\r\n" % (name, value) for name in THEIRS & named.keys() for value in named[name]]
+    if upgrade:
+        out.append(_handshake(named))
+    return b"".join(out)
+
+
+def _handshake(named: dict[bytes, list[bytes]]) -> bytes:
+    """The fields of a WebSocket's handshake; where there is none they mean nothing, and are dropped."""
+    present = [(spelled, value) for name, spelled in HANDSHAKE.items() for value in named.get(name, ())]
+    return b"".join([b"%b: %b\r\n" % field for field in present])
+
+
+def _upgrade_required(named: dict[bytes, list[bytes]]) -> bytes:
+    """What makes a 426 worth its name (RFC 9110 section 15.5.22)."""
+    upgrade = named.get(b"upgrade")
+    return _handshake(named) + (
+        b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(upgrade) if upgrade is not None else b""
+    )
 
 
 def _via(values: list[bytes], minor: int) -> bytes:

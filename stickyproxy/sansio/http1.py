@@ -29,16 +29,8 @@ from httptools import (
 )
 
 from stickyproxy.errors import BadAnswer, BadRequest, HTTPError
-from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, RequestHead, ResponseHead
-
-#: The fields that the proxy acts on; a head's ``named`` holds their values.
-SEMANTIC = frozenset(
-    (
-        b"host cookie connection keep-alive upgrade expect te trailer transfer-encoding content-length via date "
-        b"forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-request-id "
-        b"sec-websocket-key sec-websocket-version sec-websocket-protocol sec-websocket-extensions sec-websocket-accept"
-    ).split()
-)
+from stickyproxy.model import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from stickyproxy.sansio.fields import REQUEST_NAMES, RESPONSE_NAMES, FieldReader, without_named
 
 _HEAD_END = b"\r\n\r\n"
 _UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
@@ -47,6 +39,9 @@ _AUTHORITY = re.compile(
 )
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _VERSION = re.compile(rb" HTTP/([0-9](?:\.[0-9])?)\Z")
+_MINOR = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+_FRAMED = frozenset((b"content-length", b"transfer-encoding"))
+_new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 _NO_CONTENT = frozenset((204, 304))
 
 
@@ -59,34 +54,6 @@ class RequestLimits(Protocol):
     def head(self) -> int: ...
     @property
     def fields(self) -> int: ...
-
-
-class _Sink:
-    """What llhttp tells while it reads one head."""
-
-    __slots__ = ("fields", "named", "reason", "target")
-
-    def __init__(self) -> None:
-        self.fields: list[Field] = []
-        self.named: dict[bytes, list[bytes]] = {}
-        self.target = b""
-        self.reason = b""
-
-    def on_url(self, target: bytes) -> None:
-        self.target = target
-
-    def on_status(self, reason: bytes) -> None:
-        self.reason = reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        lower = name.lower()
-        value = value.rstrip(b" \t")  # llhttp leaves white space behind the value
-        self.fields.append((lower, name, value))
-        if lower in SEMANTIC:
-            if lower in self.named:
-                self.named[lower].append(value)
-            else:
-                self.named[lower] = [value]
 
 
 class HeadCollector:
@@ -102,7 +69,7 @@ class HeadCollector:
         self._is_request = is_request
         self._limit = limit
         self._target_limit = target_limit
-        self._parser = (HttpRequestParser if is_request else HttpResponseParser)(_Sink())
+        self._parser = (HttpRequestParser if is_request else HttpResponseParser)(None)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """The whole head and the bytes behind it, or None while it is incomplete.
@@ -133,39 +100,41 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     """
     if len(data) > limits.head:
         raise _too_large(True)
-    line_end = data.find(b"\r\n")
-    if line_end > limits.target:
-        raise BadRequest("the request line is longer than allowed", status=414)
-    sink = _Sink()
-    parser = HttpRequestParser(sink)
+    reader = FieldReader(REQUEST_NAMES)
     try:
-        parser.feed_data(data)
+        HttpRequestParser(reader).feed_data(data)
     except HttpParserUpgrade:
         pass
     except HttpParserError as error:
-        raise _refusal(error, data) from None
-    fields, named = sink.fields, sink.named
-    if len(fields) > limits.fields:
+        raise _refusal(error, data, limits) from None
+    line = data[: data.find(b"\r\n")]
+    if len(line) > limits.target:
+        raise BadRequest("the request line is longer than allowed", status=414)
+    plain, named = reader.plain, reader.named
+    if len(plain) // 4 + len(named) + reader.repeated > limits.fields:
         raise BadRequest("more header fields than allowed", status=431)
-    method, target = parser.get_method(), sink.target
-    line = data[:line_end]
-    if line == b"%b %b HTTP/1.1" % (method, target):
-        minor = 1
-    elif line == b"%b %b HTTP/1.0" % (method, target):
-        minor = 0
-    else:
-        raise _bad_line(line, "the request line is not METHOD SP TARGET SP HTTP/1.1")
-    authority = _authority(named.get(b"host"), minor)
-    if target[0] != 0x2F or b"#" in target:
+    try:
+        method, target, version = line.split(b" ")
+        minor = _MINOR[version]
+    except (ValueError, KeyError):
+        raise _bad_line(line, "the request line is not METHOD SP TARGET SP HTTP/1.1") from None
+    hosts = named.get(b"host")
+    authority = _authority(hosts, minor) if hosts is None or len(hosts) != 1 else _parse_authority(hosts[0])
+    if authority is None:
+        raise BadRequest("Host is not a host and perhaps a port")
+    if target[0] != 0x2F or 0x23 in target:
         target, authority = _unusual_target(method, target, authority)
-    tokens = connection_tokens(named[b"connection"]) if b"connection" in named else ()
-    upgrade = None
-    if minor == 1 and b"upgrade" in tokens and b"upgrade" in named:
-        upgrade = b", ".join(named[b"upgrade"]).lower()
-    if b"expect" in named and (len(named[b"expect"]) > 1 or named[b"expect"][0].lower() != b"100-continue"):
+    keep_alive, upgrade = minor == 1, None
+    if b"connection" in named:
+        tokens = connection_tokens(named[b"connection"])
+        keep_alive = _goes_on(tokens, minor)
+        plain = without_named(plain, tokens)
+        if minor and b"upgrade" in tokens and b"upgrade" in named:
+            upgrade = b", ".join(named[b"upgrade"]).lower()
+    if b"expect" in named and [value.lower() for value in named[b"expect"]] != [b"100-continue"]:
         raise BadRequest("only 100-continue can be expected of this server", status=417)
     body = _request_body(named, minor)
-    return RequestHead(method, target, minor, fields, named, body, authority, _goes_on(tokens, minor), upgrade)
+    return _new(RequestHead, (method, target, minor, plain, named, body, authority, keep_alive, upgrade))
 
 
 def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> ResponseHead:
@@ -175,27 +144,43 @@ def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> 
     """
     if len(data) > limits:
         raise _too_large(False)
-    sink = _Sink()
-    parser = HttpResponseParser(sink)
+    reader = FieldReader(RESPONSE_NAMES)
     try:
-        parser.feed_data(data)
+        HttpResponseParser(reader).feed_data(data)
     except HttpParserUpgrade:
         pass
     except HttpParserError as error:
         raise BadAnswer(f"the backend's answer is malformed: {error}") from None
-    version = parser.get_http_version()
-    if data[:7] != b"HTTP/1." or version not in ("1.1", "1.0"):
-        raise BadAnswer("the backend does not speak HTTP/1.1")
-    minor = 1 if version == "1.1" else 0
-    status = parser.get_status_code()
-    if status < 100 or status > 599:
-        raise BadAnswer("the backend's answer has a status code out of range")
-    named = sink.named
-    keep_alive = _goes_on(connection_tokens(named[b"connection"]) if b"connection" in named else (), minor)
-    body = _response_body(named, minor)
+    line = data[: data.find(b"\r\n")]
+    minor, status, reason = _STATUS_LINES.get(line) or _read_status_line(line)
+    plain, named = reader.plain, reader.named
+    keep_alive = minor == 1
+    if b"connection" in named:
+        tokens = connection_tokens(named[b"connection"])
+        keep_alive = _goes_on(tokens, minor)
+        plain = without_named(plain, tokens)
     if method == b"HEAD" or status < 200 or status in _NO_CONTENT:
+        _response_body(named, minor)
         body = 0
-    return ResponseHead(status, sink.reason, minor, sink.fields, named, body, keep_alive and body != UNTIL_CLOSE)
+    else:
+        body = _response_body(named, minor)
+    return _new(ResponseHead, (status, reason, minor, plain, named, body, keep_alive and body != UNTIL_CLOSE))
+
+
+#: Status lines that have come before, taken apart; there are few, and the bound keeps it so.
+_STATUS_LINES: dict[bytes, tuple[int, int, bytes]] = {}
+
+
+def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
+    minor = _MINOR.get(line[:8])
+    if minor is None or not line[9:12].isdigit():
+        raise BadAnswer("the backend does not speak HTTP/1.1")
+    status = int(line[9:12])
+    if not 100 <= status <= 599:
+        raise BadAnswer("the backend's answer has a status code out of range")
+    if len(_STATUS_LINES) < 256 and len(line) <= 64:
+        _STATUS_LINES[line] = minor, status, line[13:]
+    return minor, status, line[13:]
 
 
 def find_head_end(data: bytes) -> int:
@@ -204,9 +189,14 @@ def find_head_end(data: bytes) -> int:
     return end + 4 if end >= 0 else -1
 
 
-def connection_tokens(values: list[bytes]) -> list[bytes]:
+def connection_tokens(values: list[bytes]) -> Sequence[bytes]:
     """The lower-case tokens of a list-valued field (RFC 9110 section 5.6.1)."""
-    return [token for value in values for item in value.lower().split(b",") if (token := item.strip(b" \t"))]
+    return _tokens(values[0] if len(values) == 1 else b",".join(values))
+
+
+@lru_cache(maxsize=256)
+def _tokens(value: bytes) -> tuple[bytes, ...]:
+    return tuple(token for item in value.lower().split(b",") if (token := item.strip(b" \t")))
 
 
 def _goes_on(tokens: Sequence[bytes], minor: int) -> bool:
@@ -215,6 +205,8 @@ def _goes_on(tokens: Sequence[bytes], minor: int) -> bool:
 
 
 def _request_body(named: dict[bytes, list[bytes]], minor: int) -> int:
+    if _FRAMED.isdisjoint(named):
+        return 0
     coding = named.get(b"transfer-encoding")
     if coding is not None:
         if len(coding) != 1 or coding[0].lower() != b"chunked" or minor == 0 or b"content-length" in named:
@@ -230,8 +222,8 @@ def _request_body(named: dict[bytes, list[bytes]], minor: int) -> int:
 
 def _response_body(named: dict[bytes, list[bytes]], minor: int) -> int:
     length = named.get(b"content-length")
-    if b"transfer-encoding" in named:
-        coding = named[b"transfer-encoding"]
+    coding = named.get(b"transfer-encoding")
+    if coding is not None:
         if len(coding) != 1 or coding[0].lower() != b"chunked" or minor == 0 or length is not None:
             raise BadAnswer("the backend's Transfer-Encoding is not plain chunked")
         return CHUNKED
@@ -243,16 +235,12 @@ def _response_body(named: dict[bytes, list[bytes]], minor: int) -> int:
 
 
 def _authority(hosts: list[bytes] | None, minor: int) -> bytes:
-    if hosts is None:
-        if minor == 1:
-            raise BadRequest("an HTTP/1.1 request needs Host")
-        return b""
-    if len(hosts) != 1:
+    """Without exactly one Host."""
+    if hosts is not None:
         raise BadRequest("more than one Host")
-    authority = _parse_authority(hosts[0])
-    if authority is None:
-        raise BadRequest("Host is not a host and perhaps a port")
-    return authority
+    if minor == 1:
+        raise BadRequest("an HTTP/1.1 request needs Host")
+    return b""
 
 
 @lru_cache(maxsize=1024)
@@ -285,8 +273,10 @@ def _too_large(is_request: bool) -> HTTPError:
     return BadAnswer("the head of the backend's answer is larger than allowed")
 
 
-def _refusal(error: HttpParserError, data: bytes) -> BadRequest:
+def _refusal(error: HttpParserError, data: bytes, limits: RequestLimits | None = None) -> BadRequest:
     """llhttp's complaint as a status. Its texts are constants: they never quote the input."""
+    if limits is not None and data.find(b"\r\n") > limits.target:
+        return BadRequest("the request line is longer than allowed", status=414)
     if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(data):
         return BadRequest("this method is not implemented", status=501)
     return _bad_line(data[: max(0, data.find(b"\r\n"))], f"the request is malformed: {error}")

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from stickyproxy.model import Peer, RequestHead
+from stickyproxy.model import Arrival, Peer, RequestHead
 
 #: Longer chains of proxies than this are not followed.
 _MAX_HOPS = 32
@@ -30,6 +30,7 @@ _SECURE_SCHEMES = frozenset((b"https", b"wss"))
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _IS_TOKEN = re.compile(_TOKEN).fullmatch
 _NODE = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
+_new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 # Unquoted values may hold ":" and "[" here, against the grammar: host=example.org:8080 is widespread.
 _PAIR = re.compile(rb"(%b)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",;\\]+))" % _TOKEN)
@@ -99,8 +100,19 @@ class Identity:
     """
 
     __slots__ = (
-        "_client", "_default_host", "_for", "_head", "_hosts", "_last", "_local_port", "_networks", "_node", "_proto",
-        "_secure", "_told", "trusted",
+        "_client",
+        "_default_host",
+        "_for",
+        "_head",
+        "_hosts",
+        "_last",
+        "_local_port",
+        "_networks",
+        "_node",
+        "_own",
+        "_proto",
+        "_told",
+        "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +123,6 @@ class Identity:
         self._for = b"unknown" if address is None else self._client.encode()
         self._node = _node(self._client)
         self._local_port = b"%d" % local_port
-        self._secure = secure
         self._proto = b"https" if secure else b"http"
         self._networks = trusted
         self._default_host = default_host
@@ -122,18 +133,22 @@ class Identity:
         # What was believed last: it is asked for several times for one request.
         self._head: RequestHead | None = None
         self._told = _Believed("", False, b"")
+        self._own = (self._client, secure)
 
     def client(self, head: RequestHead | None = None) -> str:
         """The client's IP address as text, as far as it is believed, or ``"unix"``. Without ``head``: the peer's."""
-        if head is None or not self.trusted or _TELLING.isdisjoint(head.named):
-            return self._client
-        return self._believe(head).client
+        return self._own[0] if head is None else self.arrival(head).client
 
     def secure(self, head: RequestHead | None = None) -> bool:
         """The client came over TLS: to us, or to a trusted peer that says so."""
-        if head is None or not self.trusted or _TELLING.isdisjoint(head.named):
-            return self._secure
-        return self._believe(head).secure
+        return self._own[1] if head is None else self.arrival(head).secure
+
+    def arrival(self, head: RequestHead) -> Arrival:
+        """Who asks, for affinity, balancers and routes."""
+        if self.trusted and not _TELLING.isdisjoint(head.named):
+            told = self._believe(head)
+            return Arrival(told.client, told.secure, head)
+        return _new(Arrival, (*self._own, head, None))
 
     def lines(self, head: RequestHead) -> bytes:
         """Complete header lines for the backend: Host, and all of ours that tell of the client."""

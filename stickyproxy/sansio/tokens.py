@@ -47,6 +47,9 @@ class KeyRing:
             raise ValueError(f"a key is shorter than 16 bytes; {KEY_SIZE} random bytes are right")
         self._keys = tuple(dict.fromkeys(keys))
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def __repr__(self) -> str:
         return f"<KeyRing of {len(self._keys)}>"
 

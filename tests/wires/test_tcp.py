@@ -31,6 +31,7 @@ class KeyAffinity:
     """Remembers who came with which key."""
 
     remembers = True
+    renews = False
     cookie = None
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ class CookieAffinity:
         self._template = template
         self._tokens = Tokens(key_ring, cluster, self.cookie)
         self._clock = clock
+        self.renews = len(key_ring) > 1
 
     def members(self, ids: Iterable[str]) -> None:
         self._tokens.members(ids)

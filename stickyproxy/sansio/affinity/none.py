@@ -16,6 +16,7 @@ class NoAffinity:
 
     remembers = False
     cookie: bytes | None = None
+    renews = False
 
     def members(self, ids: Iterable[str]) -> None:
         """Nothing to know."""

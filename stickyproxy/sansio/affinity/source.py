@@ -28,6 +28,7 @@ class SourceAffinity:
 
     remembers = True
     cookie: bytes | None = None
+    renews = False
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Member
+from stickyproxy.eager import eager_write
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
@@ -30,14 +31,14 @@ class AnswerWriter:
         "_identity",
         "_request",
         "_sent",
-        "_transport",
+        "_write",
         "request_id",
         "status",
     )
 
     def __init__(self, factory: HTTPFrontendFactory, transport: Any, identity: Identity) -> None:
         self._factory = factory
-        self._transport = transport
+        self._write = eager_write(transport)
         self._identity = identity
         self._request: RequestHead | None = None
         self._chunked = False
@@ -60,7 +61,6 @@ class AnswerWriter:
         content: bytes,
         ended: bool,
         trailers: Sequence[Field],
-        *,
         keep_alive: bool,
         set_cookie: bytes | None,
     ) -> bool:
@@ -73,39 +73,38 @@ class AnswerWriter:
             keep_alive = keep_alive and body == CHUNKED
         self._chunked = body == CHUNKED
         self.status = head.status
-        out = forward_answer(
-            head,
-            body=body,
-            client_minor=request.minor,
-            keep_alive=keep_alive,
-            set_cookie=set_cookie,
-            date=b"" if b"date" in head.named else self._factory.date(),
-            head_only=request.method == b"HEAD",
-        )
-        self.go_on(content, ended, trailers, out)
-        return keep_alive
-
-    def go_on(self, content: bytes, ended: bool, trailers: Sequence[Field], out: bytes = b"") -> None:
-        """Write more content."""
+        date = b"" if b"date" in head.named else self._factory.date()
+        head_only = request.method == b"HEAD"
+        out = forward_answer(head, body, request.minor, keep_alive, set_cookie, date, head_only)
         if content:
             self._sent += len(content)
             out += chunk(content) if self._chunked else content
         if ended and self._chunked:
             out += last_chunk(forward_trailers(trailers) if trailers else ())
-        if out:
-            self._transport.write(out)
+        self._write(out)
+        return keep_alive
+
+    def go_on(self, content: bytes, ended: bool, trailers: Sequence[Field]) -> None:
+        """Write more content."""
+        self._sent += len(content)
+        if self._chunked:
+            content = chunk(content) if content else b""
+            if ended:
+                content += last_chunk(forward_trailers(trailers) if trailers else ())
+        if content:
+            self._write(content)
 
     def refuse(self, error: HTTPError, *, keep_alive: bool) -> None:
         """Write an answer of our own."""
         self.status = error.status
         head_only = self._request is not None and self._request.method == b"HEAD"
-        self._transport.write(error_page(error, keep_alive=keep_alive, head_only=head_only, date=self._factory.date()))
+        self._write(error_page(error, keep_alive=keep_alive, head_only=head_only, date=self._factory.date()))
 
     def switch(self, head: ResponseHead, set_cookie: bytes | None) -> None:
         """Write a verified 101."""
         self.status = 101
         date = b"" if b"date" in head.named else self._factory.date()
-        self._transport.write(
+        self._write(
             forward_answer(
                 head, body=0, client_minor=1, keep_alive=True, set_cookie=set_cookie, date=date, upgrade=True
             )
@@ -132,7 +131,7 @@ class AnswerWriter:
             self._identity.client(self._request),
             _served_by(exchange),
             exchange.choice.candidate,
-            self._request._replace(fields=[], named={}),  # an idle tunnel costs as little memory as it can
+            self._request._replace(plain=[], named={}),  # an idle tunnel costs as little memory as it can
             own_request_id(self._request) or self.request_id,
         )
 

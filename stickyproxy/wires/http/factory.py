@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from random import Random
 
@@ -47,12 +48,15 @@ class HTTPFrontendFactory(Factory):
         self.timeouts = spec.timeouts
         self.limits = spec.limits
         self.sweep = sweep
+        self.keep_alive_allowance = sweep.period + spec.timeouts.keep_alive
+        self.body_allowance = sweep.period + spec.timeouts.body
         self.connections: set[HTTPFrontend] = set()
         self._clusters = clusters
-        self._routes = RouteTable(spec.routes, spec.cluster)
+        self._route = RouteTable(spec.routes, spec.cluster).cluster
         self._trusted = networks(spec.trusted_proxies)
         self._secure = secure
-        self._random = random
+        self._ids = b"%016x-" % random.getrandbits(64)
+        self._count = itertools.count(1)
         self.now = now
         self._date = DateClock()
         self.record = record
@@ -69,14 +73,14 @@ class HTTPFrontendFactory(Factory):
 
     def route(self, head: RequestHead) -> Cluster:
         """The cluster that serves ``head``. Raises ``HTTPError`` (404)."""
-        name = self._routes.cluster(head.authority, head.target)
+        name = self._route(head.authority, head.target)
         if name is None:
             raise HTTPError("nothing is served under this name", status=404)
         return self._clusters[name]
 
     def request_id(self) -> bytes:
-        """An id for a request that has none: 32 hexadecimal digits."""
-        return b"%032x" % self._random.getrandbits(128)
+        """An id for a request that has none: 16 random hexadecimal digits of this frontend, and a count."""
+        return b"%b%x" % (self._ids, next(self._count))
 
     def date(self) -> bytes:
         """Now, as a value of the Date field."""

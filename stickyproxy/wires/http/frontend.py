@@ -22,7 +22,7 @@ from stickyproxy.addresses import peer_of, set_no_delay
 from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
-from stickyproxy.model import Arrival, Field, Peer, RequestHead, ResponseHead
+from stickyproxy.model import Field, Peer, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, half_close
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
 from stickyproxy.sansio.forwarding import forward_interim, forward_request, forward_trailers, stops_here
@@ -40,6 +40,8 @@ LINGER = 30.0
 #: nginx's word for a request whose client left before it was answered; only the access log shows it.
 CLIENT_LEFT = 499
 
+#: Fields that are to be looked at before a request is passed on.
+_RARE = frozenset((b"upgrade", b"sec-websocket-key", b"max-forwards"))
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
 
 
@@ -54,6 +56,8 @@ class _Mode(enum.Enum):
     CLOSED = "closed"
 
 
+_HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = _Mode  # a look-up in an enumeration costs ten times one in a module
+
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class HTTPFrontend(Protocol):
     """One client's connection. ``peer`` is who it is, which behind a PROXY header is not ``transport.getPeer()``."""
@@ -65,7 +69,7 @@ class HTTPFrontend(Protocol):
         self.factory = factory
         self.peer = peer
         self.deadline = NEVER
-        self._mode = _Mode.HEAD
+        self._mode = _HEAD
         self._buffer = b""  # what came behind the request in progress
         self._advancing = False
         self._reading = True
@@ -92,20 +96,19 @@ class HTTPFrontend(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         mode = self._mode
-        if mode is _Mode.HEAD:
+        if mode is _HEAD:
             if self._advancing or self._draining:
                 self._buffer += data
             else:
                 self._read_head(data)
                 if self._buffer:
                     self._advance()
-        elif mode is _Mode.TUNNEL:
+        elif mode is _TUNNEL:
             self._relay.client_data(data)  # type: ignore[union-attr]
-        elif mode is _Mode.BODY:
+        elif mode is _BODY:
             self._read_body(data)
-        elif mode is _Mode.ANSWER:
-            self._buffer += data
-            self._set_reading(False)
+        elif mode is _ANSWER:
+            self._hold(data)
 
     def pauseProducing(self) -> None:
         """The client does not take what we write."""
@@ -117,9 +120,9 @@ class HTTPFrontend(Protocol):
     def resumeProducing(self) -> None:
         self._draining = False
         if self._exchange is not None:
-            self.deadline = NEVER if self._mode is not _Mode.BODY else self._body_deadline()
+            self.deadline = NEVER if self._mode is not _BODY else self.factory.sweep.now + self.factory.body_allowance
             self._exchange.resume_answer()
-        elif self._mode is _Mode.HEAD:
+        elif self._mode is _HEAD:
             self._await_request()
 
     def stopProducing(self) -> None:
@@ -127,31 +130,31 @@ class HTTPFrontend(Protocol):
 
     def readConnectionLost(self) -> None:
         """The client will send no more. A whole request is answered all the same."""
-        if self._mode is _Mode.TUNNEL:
+        if self._mode is _TUNNEL:
             self._relay.client_half_closed()  # type: ignore[union-attr]
-        elif self._mode is _Mode.ANSWER:
+        elif self._mode is _ANSWER:
             self._keep_alive = False
-        elif self._mode is not _Mode.CLOSED:
+        elif self._mode is not _CLOSED:
             self._leave()
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Only we close our writing side, and know it."""
+        """We know: only we close it."""
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 (Twisted's own default)
         self.factory.connections.discard(self)
         self.factory.sweep.forget(self)
-        if self._mode is _Mode.TUNNEL:
+        if self._mode is _TUNNEL:
             self._relay.client_lost(reason)  # type: ignore[union-attr]
         else:
             self._leave()
 
     def expired(self) -> None:
         """The sweep found our deadline past."""
-        if self._mode is _Mode.HEAD and self._collector is None:
+        if self._mode is _HEAD and self._collector is None:
             self._linger()
-        elif (self._mode is _Mode.HEAD or self._mode is _Mode.BODY) and not self._answer.status:
+        elif (self._mode is _HEAD or self._mode is _BODY) and not self._answer.status:
             self._refuse(BadRequest("the request did not come in time", status=408))
         else:
             self.abort()
@@ -167,11 +170,11 @@ class HTTPFrontend(Protocol):
     def _advance(self) -> None:
         """Go through what was pipelined, as far as answers are there; then read on."""
         self._advancing = True
-        while self._buffer and self._mode is _Mode.HEAD and not self._draining:
+        while self._buffer and self._mode is _HEAD and not self._draining:
             data, self._buffer = self._buffer, b""
             self._read_head(data)
         self._advancing = False
-        if self._mode is _Mode.HEAD and not self._draining:
+        if self._mode is _HEAD and not self._draining:
             self._set_reading(True)
 
     def _read_head(self, data: bytes) -> None:
@@ -203,7 +206,7 @@ class HTTPFrontend(Protocol):
             self._answer.expect(head)
             self._begin(head, rest)
         except HTTPError as error:
-            if self._mode is _Mode.ANSWER:
+            if self._mode is _ANSWER:
                 self.failed(error)
             else:
                 self._refuse(error)
@@ -214,72 +217,59 @@ class HTTPFrontend(Protocol):
         limit = self.factory.limits.body
         if limit is not None and head.body > limit:
             raise BadRequest("the content is larger than allowed", status=413)
-        if stops_here(head):
-            raise HTTPError("Max-Forwards ends here", status=501 if head.method == b"TRACE" else 200)
-        offer = check_request(head) if is_upgrade(head) else None
+        offer = None if _RARE.isdisjoint(head.named) else _unusual(head)
         whole = 0 <= head.body <= len(rest)
         if whole:
-            self._mode = _Mode.ANSWER
+            self._mode = _ANSWER
             self.deadline = NEVER
             if head.body != len(rest):
-                self._buffer = rest[head.body :] + self._buffer
-                self._set_reading(False)
+                self._hold(rest[head.body :])
                 rest = rest[: head.body]
         exchange = self._exchange = self._exchange_of(head, offer)
         if whole:
             exchange.start(rest, True)
         else:
-            self._mode = _Mode.BODY
+            self._mode = _BODY
             self._reader = read_body(head.body)
-            self.deadline = self._body_deadline()
+            self.deadline = self.factory.sweep.now + self.factory.body_allowance
             self._read_body(rest, exchange.start)
 
     def _exchange_of(self, head: RequestHead, offer: Offer | None) -> Exchange:
         factory, identity = self.factory, self._identity
         cluster = factory.route(head)
-        data = forward_request(
-            head,
-            identity,
-            strip_cookie=cluster.affinity.cookie,
-            request_id=self._answer.request_id,
-            upgrade=offer is not None,
-        )
-        arrival = Arrival(identity.client(head), identity.secure(head), head)
+        upgrade = offer is not None
+        data = forward_request(head, identity, cluster.affinity.cookie, self._answer.request_id, upgrade)
         preface = b""
         if cluster.send_proxy_protocol:
             preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
-        return Exchange(cluster, self, arrival, head, data, factory.sweep, offer=offer, preface=preface)
+        return Exchange(cluster, self, identity.arrival(head), head, data, factory.sweep, offer, preface)
 
     def _read_body(self, data: bytes, send: Callable[[bytes, bool, Sequence[Field]], None] | None = None) -> None:
-        reader, exchange = self._reader, self._exchange
+        reader, exchange, limit = self._reader, self._exchange, self.factory.limits.body
         assert reader is not None and exchange is not None
         try:
             content = reader.feed(data)
-            self._check_body_limit(len(content))
-        except (MalformedBody, BadRequest) as error:
-            told = error if isinstance(error, BadRequest) else BadRequest(f"the request is malformed: {error}")
-            self._refuse(told)
+        except MalformedBody as error:
+            self._refuse(BadRequest(f"the request is malformed: {error}"))
+            return
+        self._received += len(content)
+        if limit is not None and self._received > limit:
+            self._refuse(BadRequest("the content is larger than allowed", status=413))
             return
         if reader.ended:
-            self._mode = _Mode.ANSWER
+            self._mode = _ANSWER
             self._reader = None
             self.deadline = NEVER
             if reader.rest:
-                self._buffer = reader.rest + self._buffer
-                self._set_reading(False)
+                self._hold(reader.rest)
         elif self._reading:
-            self.deadline = self._body_deadline()
+            self.deadline = self.factory.sweep.now + self.factory.body_allowance
         (send or exchange.send)(content, reader.ended, forward_trailers(reader.trailers) if reader.trailers else ())
 
-    def _check_body_limit(self, received: int) -> None:
-        limit = self.factory.limits.body
-        if limit is not None:
-            self._received += received
-            if self._received > limit:
-                raise BadRequest("the content is larger than allowed", status=413)
-
-    def _body_deadline(self) -> float:
-        return self.factory.sweep.after(self.factory.timeouts.body)
+    def _hold(self, data: bytes) -> None:
+        """Keep what belongs to the next request, and read no more until it is its turn."""
+        self._buffer += data
+        self._set_reading(False)
 
     def _set_reading(self, reading: bool) -> None:
         if reading is not self._reading:
@@ -292,30 +282,24 @@ class HTTPFrontend(Protocol):
     # ClientSide: what the exchange tells.
 
     def pause_request(self) -> None:
-        if self._mode is _Mode.BODY:
+        if self._mode is _BODY:
             self.deadline = NEVER
             self._set_reading(False)
 
     def resume_request(self) -> None:
-        if self._mode is _Mode.BODY:
-            self.deadline = self._body_deadline()
+        if self._mode is _BODY:
+            self.deadline = self.factory.sweep.now + self.factory.body_allowance
             self._set_reading(True)
 
     def interim(self, head: ResponseHead) -> None:
         if self._request is not None and self._request.minor == 1:
             self.transport.write(forward_interim(head))
 
-    def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field]) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        self._keep_alive = self._answer.begin(
-            head,
-            content,
-            ended,
-            trailers,
-            keep_alive=self._keep_alive and self._mode is _Mode.ANSWER,
-            set_cookie=exchange.set_cookie,
-        )
+    def answer(
+        self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field], set_cookie: bytes | None
+    ) -> None:
+        keep_alive = self._keep_alive and self._mode is _ANSWER
+        self._keep_alive = self._answer.begin(head, content, ended, trailers, keep_alive, set_cookie)
         if ended:
             self._answered()
 
@@ -328,14 +312,16 @@ class HTTPFrontend(Protocol):
         if self._answer.status:
             self.abort()
             return
-        self._keep_alive = self._keep_alive and self._mode is _Mode.ANSWER
+        self._keep_alive = self._keep_alive and self._mode is _ANSWER
         self._answer.refuse(error, keep_alive=self._keep_alive)
         self._answered()
 
-    def switched(self, head: ResponseHead, connection: BackendConnection, early: bytes) -> None:
+    def switched(
+        self, head: ResponseHead, connection: BackendConnection, early: bytes, set_cookie: bytes | None
+    ) -> None:
         exchange, factory = self._exchange, self.factory
         assert exchange is not None
-        self._answer.switch(head, exchange.set_cookie)
+        self._answer.switch(head, set_cookie)
         self._answer.record(exchange)
         self.transport.unregisterProducer()
         factory.sweep.forget(self)
@@ -343,7 +329,7 @@ class HTTPFrontend(Protocol):
         relay = self._relay = Relay(
             self.transport, connection.transport, idle=factory.timeouts.tunnel, sweep=factory.sweep, ended=ended
         )
-        self._mode = _Mode.TUNNEL
+        self._mode = _TUNNEL
         self._exchange = self._request = None
         connection.become_tunnel(relay)
         buffer, self._buffer = self._buffer, b""
@@ -355,17 +341,17 @@ class HTTPFrontend(Protocol):
         """The answer is written: on to the next request, or close."""
         self._answer.record(self._exchange)
         self._exchange = self._request = None
-        if not self._keep_alive or self._mode is not _Mode.ANSWER:
+        if not self._keep_alive or self._mode is not _ANSWER:
             self._linger()
             return
-        self._mode = _Mode.HEAD
+        self._mode = _HEAD
         if self._draining:
             self._set_reading(False)
         else:
             self._await_request()
 
     def _await_request(self) -> None:
-        self.deadline = self.factory.sweep.after(self.factory.timeouts.keep_alive)
+        self.deadline = self.factory.sweep.now + self.factory.keep_alive_allowance
         if not self._advancing and (self._buffer or not self._reading):
             self._advance()
 
@@ -386,7 +372,7 @@ class HTTPFrontend(Protocol):
 
     def _linger(self) -> None:
         """Close so that the client can read the last answer: a close with unread bytes would reset the connection."""
-        self._mode = _Mode.LINGER
+        self._mode = _LINGER
         self._buffer = b""
         self._collector = self._reader = None
         self.deadline = self.factory.sweep.after(LINGER)
@@ -396,7 +382,7 @@ class HTTPFrontend(Protocol):
 
     def _leave(self) -> None:
         """Forget the request in progress: the client is gone, or as good as gone."""
-        self._mode = _Mode.CLOSED
+        self._mode = _CLOSED
         self.deadline = NEVER
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -404,3 +390,10 @@ class HTTPFrontend(Protocol):
             self._answer.status = self._answer.status or CLIENT_LEFT
             self._answer.record(exchange)
         self._request = None
+
+
+def _unusual(head: RequestHead) -> Offer | None:
+    """The WebSocket that ``head`` asks for. Raises ``HTTPError`` for what goes no further than here."""
+    if stops_here(head):
+        raise HTTPError("Max-Forwards ends here", status=501 if head.method == b"TRACE" else 200)
+    return check_request(head) if is_upgrade(head) else None

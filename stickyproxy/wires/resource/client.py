@@ -19,7 +19,7 @@ from stickyproxy.addresses import peer_of
 from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
-from stickyproxy.model import CHUNKED, Arrival, Field, RequestHead, ResponseHead
+from stickyproxy.model import CHUNKED, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_interim, forward_request
 from stickyproxy.sansio.http1 import parse_request_head
 from stickyproxy.sansio.identity import Identity
@@ -113,7 +113,7 @@ class WebClient:
             request_id=resource.request_id(),
             upgrade=offer is not None,
         )
-        arrival = Arrival(identity.client(head), identity.secure(head), head)
+        arrival = identity.arrival(head)
         preface = b""
         if cluster.send_proxy_protocol:
             peer, host = peer_of(request.getClientAddress()), peer_of(request.getHost())
@@ -209,7 +209,9 @@ class WebClient:
         if head.status != 100 and isinstance(request.channel, HTTPChannel) and request.clientproto == b"HTTP/1.1":
             request.channel.write(forward_interim(head))
 
-    def answer(self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field]) -> None:
+    def answer(
+        self, head: ResponseHead, content: bytes, ended: bool, trailers: Sequence[Field], set_cookie: bytes | None
+    ) -> None:
         assert self._exchange is not None
         request = self._request
         self._set_head(
@@ -218,7 +220,7 @@ class WebClient:
                 body=head.body if head.body >= 0 else CHUNKED,
                 client_minor=1,
                 keep_alive=True,
-                set_cookie=self._exchange.set_cookie,
+                set_cookie=set_cookie,
                 date=datetimeToString(),
                 head_only=request.method == b"HEAD",
             )
@@ -244,7 +246,9 @@ class WebClient:
         request.write(content)
         self._finish()
 
-    def switched(self, head: ResponseHead, connection: BackendConnection, early: bytes) -> None:
+    def switched(
+        self, head: ResponseHead, connection: BackendConnection, early: bytes, set_cookie: bytes | None
+    ) -> None:
         exchange, resource, request = self._exchange, self._resource, self._request
         assert exchange is not None and self._seat is not None
         request.setResponseCode(101)
@@ -253,7 +257,7 @@ class WebClient:
             body=0,
             client_minor=1,
             keep_alive=True,
-            set_cookie=exchange.set_cookie,
+            set_cookie=set_cookie,
             date=datetimeToString(),
             upgrade=True,
         )
