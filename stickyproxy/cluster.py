@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -132,13 +133,11 @@ class Cluster:
         affinity.members(self.members)
         self.affinity = affinity
         self.balancer = balancer
+        #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may.
+        self.select: Callable[..., Choice[Member] | None] = partial(select, self.members, affinity, balancer)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
-
-    def select(self, arrival: Arrival, tried: Set[str] = frozenset()) -> Choice[Member] | None:
-        """Who serves ``arrival``, leaving out the ids in ``tried``; None when nobody may."""
-        return select(self.members, self.affinity, self.balancer, arrival, tried)
 
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""

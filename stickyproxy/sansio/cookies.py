@@ -19,11 +19,11 @@ def find(fields: Sequence[bytes], mark: bytes) -> bytes | None:
     None if it is not there, or is there more than once with different values: nobody can say which one is meant.
     """
     if len(fields) == 1:
-        parts = fields[0].split(mark, 2)
-        if len(parts) == 1:
+        before, found, after = fields[0].partition(mark)
+        if not found:
             return None
-        if len(parts) == 2 and (not parts[0] or parts[0][-2:] == b"; "):
-            return parts[1].split(b";", 1)[0]
+        if (not before or before[-2:] == b"; ") and after.find(mark) < 0:
+            return after.partition(b";")[0]
     pairs = (pair.lstrip(b" \t") for field in fields if mark in field for pair in field.split(b";"))
     values = {pair[len(mark) :] for pair in pairs if pair.startswith(mark)}
     return values.pop() if len(values) == 1 else None
@@ -32,12 +32,12 @@ def find(fields: Sequence[bytes], mark: bytes) -> bytes | None:
 def strip(value: bytes, name: bytes) -> bytes:
     """``value`` (of a Cookie field) without the cookie ``name``, all else as it was; ``b""`` if nothing is left."""
     mark = name + b"="
-    parts = value.split(mark, 2)
-    if len(parts) == 1:
+    before, found, after = value.partition(mark)
+    if not found:
         return value
-    if len(parts) == 2 and (not parts[0] or parts[0][-2:] == b"; "):
-        _, more, rest = parts[1].partition(b";")
-        return parts[0][:-2] + more + rest if parts[0] else rest.lstrip(b" \t")
+    if (not before or before[-2:] == b"; ") and after.find(mark) < 0:
+        _, more, rest = after.partition(b";")
+        return before[:-2] + more + rest if before else rest.lstrip(b" \t")
     pairs = value.split(b";")
     kept = [pair for pair in pairs if not pair.lstrip(b" \t").startswith(mark)]
     rest = b";".join(kept)

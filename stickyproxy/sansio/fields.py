@@ -116,10 +116,9 @@ class FieldReader:
             self.named[lower] = [value.rstrip()]
 
 
-def without_named(plain: list[bytes], options: Iterable[bytes]) -> list[bytes]:
-    """Plain fields without those that a Connection field with these ``options`` names, and may name."""
-    named = frozenset(options) - _OPTIONS - NOT_REMOVED
-    return without(plain, named) if named else plain
+def removable(options: Iterable[bytes]) -> frozenset[bytes]:
+    """The names among the ``options`` of a Connection field that it may remove."""
+    return frozenset(options) - _OPTIONS - NOT_REMOVED
 
 
 def without(plain: list[bytes], unwanted: Set[bytes]) -> list[bytes]:

@@ -16,7 +16,7 @@ A head is parsed whole and by a parser of its own: nothing of one message can co
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Protocol
 
@@ -30,7 +30,7 @@ from httptools import (
 
 from stickyproxy.errors import BadAnswer, BadRequest, HTTPError
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
-from stickyproxy.sansio.fields import REQUEST_NAMES, RESPONSE_NAMES, FieldReader, without_named
+from stickyproxy.sansio.fields import REQUEST_NAMES, RESPONSE_NAMES, FieldReader, removable, without
 
 _HEAD_END = b"\r\n\r\n"
 _UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
@@ -126,14 +126,10 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
         target, authority = _unusual_target(method, target, authority)
     keep_alive, upgrade = minor == 1, None
     if b"connection" in named:
-        tokens = connection_tokens(named[b"connection"])
-        keep_alive = _goes_on(tokens, minor)
-        plain = without_named(plain, tokens)
-        if minor and b"upgrade" in tokens and b"upgrade" in named:
-            upgrade = b", ".join(named[b"upgrade"]).lower()
+        plain, keep_alive, upgrade = _obey(plain, named, minor)
     if b"expect" in named and [value.lower() for value in named[b"expect"]] != [b"100-continue"]:
         raise BadRequest("only 100-continue can be expected of this server", status=417)
-    body = _request_body(named, minor)
+    body = 0 if _FRAMED.isdisjoint(named) else _request_body(named, minor)
     return _new(RequestHead, (method, target, minor, plain, named, body, authority, keep_alive, upgrade))
 
 
@@ -156,9 +152,7 @@ def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> 
     plain, named = reader.plain, reader.named
     keep_alive = minor == 1
     if b"connection" in named:
-        tokens = connection_tokens(named[b"connection"])
-        keep_alive = _goes_on(tokens, minor)
-        plain = without_named(plain, tokens)
+        plain, keep_alive, _ = _obey(plain, named, minor)
     if method == b"HEAD" or status < 200 or status in _NO_CONTENT:
         _response_body(named, minor)
         body = 0
@@ -183,30 +177,26 @@ def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
     return minor, status, line[13:]
 
 
-def find_head_end(data: bytes) -> int:
-    """Where the bytes behind the first head begin, or -1 while it is incomplete."""
-    end = data.find(_HEAD_END)
-    return end + 4 if end >= 0 else -1
-
-
-def connection_tokens(values: list[bytes]) -> Sequence[bytes]:
+def tokens_of(values: Iterable[bytes]) -> tuple[bytes, ...]:
     """The lower-case tokens of a list-valued field (RFC 9110 section 5.6.1)."""
-    return _tokens(values[0] if len(values) == 1 else b",".join(values))
+    return tuple(token for value in values for item in value.lower().split(b",") if (token := item.strip(b" \t")))
 
 
 @lru_cache(maxsize=256)
-def _tokens(value: bytes) -> tuple[bytes, ...]:
-    return tuple(token for item in value.lower().split(b",") if (token := item.strip(b" \t")))
+def _options(*values: bytes) -> tuple[bool, bool, bool, frozenset[bytes]]:
+    """What Connection says: close, keep-alive, upgrade, and the names of the fields that it removes."""
+    tokens = tokens_of(values)
+    return b"close" in tokens, b"keep-alive" in tokens, b"upgrade" in tokens, removable(tokens)
 
 
-def _goes_on(tokens: Sequence[bytes], minor: int) -> bool:
-    """Whether the connection is kept after this message (RFC 9112 section 9.3)."""
-    return b"close" not in tokens and (minor == 1 or b"keep-alive" in tokens)
+def _obey(plain: list[bytes], named: dict[bytes, list[bytes]], minor: int) -> tuple[list[bytes], bool, bytes | None]:
+    """A Connection field's will: the fields that it leaves, whether there may be another message, what to change to."""
+    close, keep, change, unwanted = _options(*named[b"connection"])
+    upgrade = b", ".join(named[b"upgrade"]).lower() if minor and change and b"upgrade" in named else None
+    return without(plain, unwanted) if unwanted else plain, not close and (minor == 1 or keep), upgrade
 
 
 def _request_body(named: dict[bytes, list[bytes]], minor: int) -> int:
-    if _FRAMED.isdisjoint(named):
-        return 0
     coding = named.get(b"transfer-encoding")
     if coding is not None:
         if len(coding) != 1 or coding[0].lower() != b"chunked" or minor == 0 or b"content-length" in named:

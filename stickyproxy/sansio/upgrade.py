@@ -27,7 +27,7 @@ from autobahn.websocket.protocol import WebSocketClientProtocol, WebSocketServer
 
 from stickyproxy.errors import BadAnswer, BadRequest, HTTPError
 from stickyproxy.model import RequestHead, ResponseHead
-from stickyproxy.sansio.http1 import connection_tokens
+from stickyproxy.sansio.http1 import tokens_of
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _IS_TOKEN = re.compile(_TOKEN).fullmatch
@@ -91,9 +91,9 @@ def is_upgrade(head: RequestHead) -> bool:
         return False
     if head.minor == 0:
         return False
-    if b"websocket" in connection_tokens(named.get(b"upgrade", [])):
+    if b"websocket" in tokens_of(named.get(b"upgrade", [])):
         return True
-    return b"sec-websocket-key" in named and b"upgrade" in connection_tokens(named.get(b"connection", []))
+    return b"sec-websocket-key" in named and b"upgrade" in tokens_of(named.get(b"connection", []))
 
 
 def check_request(head: RequestHead) -> Offer:

@@ -26,7 +26,7 @@ from stickyproxy.model import Field, Peer, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, half_close
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
 from stickyproxy.sansio.forwarding import forward_interim, forward_request, forward_trailers, stops_here
-from stickyproxy.sansio.http1 import HeadCollector, find_head_end, parse_request_head
+from stickyproxy.sansio.http1 import HeadCollector, parse_request_head
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sansio.upgrade import Offer, check_request, is_upgrade
 from stickyproxy.sweep import NEVER
@@ -57,6 +57,7 @@ class _Mode(enum.Enum):
 
 
 _HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = _Mode  # a look-up in an enumeration costs ten times one in a module
+
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class HTTPFrontend(Protocol):
@@ -183,15 +184,15 @@ class HTTPFrontend(Protocol):
             if self._collector is None:
                 if data[0] == 0x0D:
                     data = _EMPTY_LINES.sub(b"", data, 1)
-                end = find_head_end(data)
-                if end < 0:
+                end = data.find(b"\r\n\r\n") + 4
+                if end < 4:
                     if data:
                         limits = factory.limits
                         self.deadline = factory.sweep.after(factory.timeouts.head)
                         self._collector = HeadCollector(is_request=True, limit=limits.head, target_limit=limits.target)
                         self._collector.feed(data)
                     return
-                head_bytes, rest = data[:end], data[end:]
+                head_bytes, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
             else:
                 split = self._collector.feed(data)
                 if split is None:
@@ -339,7 +340,8 @@ class HTTPFrontend(Protocol):
 
     def _answered(self) -> None:
         """The answer is written: on to the next request, or close."""
-        self._answer.record(self._exchange)
+        if self.factory.record is not None:
+            self._answer.record(self._exchange)
         self._exchange = self._request = None
         if not self._keep_alive or self._mode is not _ANSWER:
             self._linger()
