@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.eager import eager_write
 from stickyproxy.model import Side
 from stickyproxy.sweep import NEVER, Sweep
 
@@ -138,8 +137,8 @@ class Relay:
         self.to_backend = 0
         self.to_client = 0
         self.deadline = NEVER
-        self._write_backend: Callable[[bytes], object] = eager_write(backend)
-        self._write_client: Callable[[bytes], object] = eager_write(client)
+        self._write_backend: Callable[[bytes], object] = sweep.turn.writer(backend)
+        self._write_client: Callable[[bytes], object] = sweep.turn.writer(client)
         self._client = _Half(Side.CLIENT, client)
         self._backend = _Half(Side.BACKEND, backend)
         self._idle = idle

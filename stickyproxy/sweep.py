@@ -11,6 +11,8 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from stickyproxy.turn import Turn
+
 #: The ``deadline`` of what has none.
 NEVER = float("inf")
 
@@ -35,6 +37,7 @@ class Sweep:
     def __init__(self, clock: IReactorTime, period: float = 0.5) -> None:
         self.now: float = clock.seconds()
         self.period = period
+        self.turn = Turn(clock)  #: of the same clock
         self._clock = clock
         self._watched: set[Expiring] = set()
         self._call: IDelayedCall | None = None

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyproxy.addresses import set_no_delay
-from stickyproxy.eager import eager_write
 from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError
 from stickyproxy.model import ResponseHead
 from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
@@ -141,7 +140,7 @@ class BackendConnection(Protocol):
     def connectionMade(self) -> None:
         set_no_delay(self.transport)
         self.transport.registerProducer(self, True)
-        self._write = eager_write(self.transport)
+        self._write = self._sweep.turn.writer(self.transport)
         self._sweep.watch(self)
         if not ISSLTransport.providedBy(self.transport):
             self._open()

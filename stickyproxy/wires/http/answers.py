@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Member
-from stickyproxy.eager import eager_write
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
@@ -38,7 +37,7 @@ class AnswerWriter:
 
     def __init__(self, factory: HTTPFrontendFactory, transport: Any, identity: Identity) -> None:
         self._factory = factory
-        self._write = eager_write(transport)
+        self._write = factory.sweep.turn.writer(transport)
         self._identity = identity
         self._request: RequestHead | None = None
         self._chunked = False

@@ -140,8 +140,7 @@ class HTTPFrontend(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
-    def writeConnectionLost(self) -> None:
-        """We know: only we close it."""
+    def writeConnectionLost(self) -> None: ...
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 (Twisted's own default)
         self.factory.connections.discard(self)
