@@ -66,12 +66,7 @@ class Turn:
                 sent = send(data)
             except OSError:  # full, or broken: the transport finds out which, and tells as usual
                 sent = 0
-            left = len(data) - sent
-            transport._tempDataBuffer = [data[sent:]] if left else []
-            transport._tempDataLen = left
-            if left:
-                transport._maybePauseProducer()
-                transport.startWriting()
+            _sent(transport, data[sent:])
 
         return write
 
@@ -84,3 +79,12 @@ class Turn:
         flushes, self._flushes = self._flushes, []
         for flush in flushes:
             flush()
+
+
+def _sent(transport: Any, left: bytes) -> None:
+    """What was waiting in ``transport`` is sent, but for ``left``."""
+    transport._tempDataBuffer = [left] if left else []
+    transport._tempDataLen = len(left)
+    if left:
+        transport._maybePauseProducer()
+        transport.startWriting()

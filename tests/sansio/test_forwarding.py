@@ -609,7 +609,7 @@ def test_h11_reads_the_same_answer(
     assert (answer.status_code, answer.reason) == (status, b"Some Reason")
     assert received == (b"hello" if head.body else b"")
     names = [name for name, _ in answer.headers]
-    assert names.count(b"date") == max(1, sum(name.lower() == "date" for name, _ in fields))
+    assert names.count(b"date") == 1
     assert (b"set-cookie", b"SRV=t") in list(answer.headers)
     closing = any(name == b"connection" and value == b"close" for name, value in answer.headers)
     assert closing is (not keep_alive or head.body == UNTIL_CLOSE)
