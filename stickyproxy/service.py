@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from stickyproxy.accesslog import AccessLog
@@ -33,7 +32,14 @@ from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.sweep import Sweep
-from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator, tls_factory
+from stickyproxy.tls import (
+    CertificateStore,
+    TLSFactory,
+    Turns,
+    client_creator,
+    server_connection_creator,
+    tls_factory,
+)
 from stickyproxy.wires.http import HTTPFrontendFactory
 from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
 from stickyproxy.wires.tcp import TCPFrontendFactory
@@ -49,16 +55,27 @@ class CannotListen(StickyproxyError):
 
 
 class Listener(Service):
-    """Listens on one endpoint. ``listening`` fires with the address, port 0 resolved."""
+    """Listens on one endpoint. ``listening`` fires with the address, port 0 resolved.
+
+    ``connections`` are those that are open, of whatever ``factory`` wraps: they end when the service does.
+    """
 
     _log = Logger()
 
-    def __init__(self, name: str, description: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> None:
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        endpoint: IStreamServerEndpoint,
+        factory: IProtocolFactory,
+        connections: Collection[Any],
+    ) -> None:
         self.listening: Deferred[IAddress] = Deferred()
         self._name = name
         self._description = description
         self._endpoint = endpoint
         self._factory = factory
+        self._connections = connections
         self._port: Deferred[IListeningPort] | None = None
 
     def privilegedStartService(self) -> None:
@@ -87,7 +104,7 @@ class Listener(Service):
         port = await listening
         if port is not None:
             await maybeDeferred(port.stopListening)
-        for connection in list(getattr(self._factory, "connections", ())):
+        for connection in list(self._connections):
             connection.abort()
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
@@ -108,6 +125,15 @@ class Proxy(MultiService):
         super().__init__()
         self.configuration = configuration
         self.clusters = clusters
+
+    async def _stop(self) -> None:
+        await maybeDeferred(super().stopService)
+        for cluster in self.clusters.values():
+            cluster.close_idle()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, and end every connection."""
+        return Deferred.fromCoroutine(self._stop())
 
 
 def build(configuration: Configuration, reactor: Any, extensions: Extensions) -> Proxy:
@@ -132,9 +158,11 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
             logs[spec.access_log].setServiceParent(proxy)
     for spec in configuration.frontends:
         record = logs[spec.access_log].record if spec.access_log is not None else None
-        factory = _frontend_factory(spec, clusters, sweep, random, reactor, record)
+        inner = _frontend_factory(spec, clusters, sweep, random, record)
+        outer = _wrapped(inner, spec, sweep, reactor)
         for description in spec.listen:
-            Listener(spec.name, description, _server_endpoint(reactor, description), factory).setServiceParent(proxy)
+            endpoint = _server_endpoint(reactor, description)
+            Listener(spec.name, description, endpoint, outer, inner.connections).setServiceParent(proxy)
     return proxy
 
 
@@ -152,20 +180,17 @@ def _frontend_factory(
     clusters: dict[str, Cluster],
     sweep: Sweep,
     random: Random,
-    reactor: Any,
     record: Callable[[Any], None] | None,
-) -> IProtocolFactory:
+) -> HTTPFrontendFactory | TCPFrontendFactory:
+    if spec.protocol == "http":
+        return HTTPFrontendFactory(spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record)
+    assert spec.cluster is not None
+    cluster, timeouts = clusters[spec.cluster], spec.timeouts
+    return TCPFrontendFactory(cluster, sweep, idle=timeouts.tunnel, handshake=timeouts.head, record=record)
+
+
+def _wrapped(factory: IProtocolFactory, spec: FrontendSpec, sweep: Sweep, reactor: Any) -> IProtocolFactory:
     """PROXY header, then TLS, then the protocol: the order in which they are on the wire."""
-    factory: IProtocolFactory
-    if spec.protocol == "tcp":
-        assert spec.cluster is not None
-        factory = TCPFrontendFactory(
-            clusters[spec.cluster], sweep, idle=spec.timeouts.tunnel, handshake=spec.timeouts.head, record=record
-        )
-    else:
-        factory = HTTPFrontendFactory(
-            spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record
-        )
     if spec.tls is not None:
         creator = _tls_creator(spec.tls, _ALPN[spec.protocol])
         factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head)
@@ -225,7 +250,8 @@ def _wrap_tls(spec: BackendTLS, backend: Backend, reactor: Any) -> WrapTLS:
     if server_name is None:
         raise ValueError(f"backend {backend.id}: {backend.endpoint} names no host to verify: set tls.server_name")
     creator = client_creator(server_name, ca=spec.ca, certificate=spec.certificate, verify=spec.verify)
-    return lambda factory: TLSMemoryBIOFactory(creator, isClient=True, wrappedFactory=factory, clock=reactor)
+    turns = Turns(reactor)
+    return lambda factory: TLSFactory(creator, True, factory, reactor, turns=turns)
 
 
 def _key_ring(spec: ClusterSpec, directory: Path | None) -> KeyRing:
