@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
@@ -28,14 +30,17 @@ WrapTLS = Callable[[IProtocolFactory], IProtocolFactory]
 class Member:
     """A backend of a running cluster: what the configuration says of it, and what it is doing."""
 
+    _log = Logger()
     __slots__ = (
         "_clock",
         "_connect_timeout",
         "_endpoint",
         "_idle",
         "_pool_size",
+        "_reached",
         "_wrap_tls",
         "active",
+        "cluster",
         "id",
         "state",
         "weight",
@@ -61,6 +66,8 @@ class Member:
         self._pool_size = pool_size
         self._wrap_tls = wrap_tls
         self._idle: list[BackendConnection] = []
+        self._reached = True  # the last time that somebody tried
+        self.cluster = ""  #: the name of the cluster, which sets it
 
     def __repr__(self) -> str:
         return f"<Member {self.id} {self.state.value}, active {self.active}, idle connections {len(self._idle)}>"
@@ -102,7 +109,27 @@ class Member:
         """
         attempt = Deferred.fromCoroutine(self._attempt(factory, opened, preface))
         attempt.addTimeout(self._connect_timeout, self._clock, _too_late)
-        await attempt
+        try:
+            await attempt
+        except (CancelledError, ConnectingCancelledError):  # nobody wants it any more
+            raise
+        except Exception as error:
+            self._tell(error)
+            raise
+        self._tell(None)
+
+    def _tell(self, error: Exception | None) -> None:
+        """Log that it cannot be reached, or can again: once, not for every client."""
+        if (error is None) is self._reached:
+            return
+        self._reached = error is None
+        if error is None:
+            self._log.info("Backend {member.id} of {member.cluster} is reached again", member=self)
+        else:
+            reason = str(error) or type(error).__name__
+            self._log.warn(
+                "Backend {member.id} of {member.cluster} cannot be reached: {reason}", member=self, reason=reason
+            )
 
     async def _attempt(self, factory: IProtocolFactory, opened: Deferred[None] | None, preface: bytes) -> None:
         if self._wrap_tls is not None:
@@ -130,6 +157,8 @@ class Cluster:
         self.pool = spec.pool
         self.send_proxy_protocol = spec.send_proxy_protocol
         self.members = {member.id: member for member in members}
+        for member in self.members.values():
+            member.cluster = spec.name
         affinity.members(self.members)
         self.affinity = affinity
         self.balancer = balancer

@@ -198,11 +198,6 @@ class Exchange:
             self._fail(error)
         elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:
             self._retries += 1
-            self._log.info(
-                "Backend {backend} of {cluster} closed without an answer: sent again",
-                backend=connection.member.id,
-                cluster=self.cluster.name,
-            )
             self._connect()
         else:
             self._fail(error)
@@ -262,12 +257,6 @@ class Exchange:
                 self._tried |= {member.id}
                 silent = isinstance(reason, ConnectTimeout)
                 error = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
-                self._log.warn(
-                    "Backend {backend} of {cluster} can not be reached: {reason}",
-                    backend=member.id,
-                    cluster=self.cluster.name,
-                    reason=str(reason) or type(reason).__name__,
-                )
                 choice = self.cluster.select(self.arrival, self._tried)
             else:
                 self._connecting = None

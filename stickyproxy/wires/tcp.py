@@ -195,14 +195,8 @@ class FrontendProtocol(Protocol):
             try:
                 await member.connect(_Ready(backend), backend.opened, preface)
                 reached = not backend.gone and self._state is not _State.CLOSED
-            except Exception as error:
-                if self._state is not _State.CLOSED:
-                    _log.warn(
-                        "Backend {backend} of cluster {cluster} cannot be reached: {error}",
-                        backend=member.id,
-                        cluster=cluster.name,
-                        error=str(error) or type(error).__name__,
-                    )
+            except Exception:
+                reached = False  # the member has told it
             finally:
                 if not reached:
                     member.active -= 1
