@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
@@ -99,15 +99,13 @@ class Member:
         for connection in list(self._idle):
             connection.close()
 
-    async def connect(
-        self, factory: IProtocolFactory, opened: Deferred[None] | None = None, preface: bytes = b""
-    ) -> None:
-        """Connect a protocol of ``factory`` and wait for ``opened`` (its TLS handshake, say), in the time allowed.
+    async def connect(self, protocol: IProtocol, opened: Deferred[None] | None = None, preface: bytes = b"") -> None:
+        """Connect ``protocol`` and wait for ``opened`` (its TLS handshake, say), in the time allowed.
 
         ``preface`` is written before everything else, TLS included: a PROXY header. Raises ``ConnectError``,
         ``twisted.internet.error.TimeoutError`` and what ``opened`` fails with.
         """
-        attempt = Deferred.fromCoroutine(self._attempt(factory, opened, preface))
+        attempt = Deferred.fromCoroutine(self._attempt(protocol, opened, preface))
         attempt.addTimeout(self._connect_timeout, self._clock, _too_late)
         try:
             await attempt
@@ -131,12 +129,13 @@ class Member:
                 "Backend {member.id} of {member.cluster} cannot be reached: {reason}", member=self, reason=reason
             )
 
-    async def _attempt(self, factory: IProtocolFactory, opened: Deferred[None] | None, preface: bytes) -> None:
+    async def _attempt(self, protocol: IProtocol, opened: Deferred[None] | None, preface: bytes) -> None:
+        factory: IProtocolFactory = _OneFactory(lambda addr: protocol)
         if self._wrap_tls is not None:
             factory = self._wrap_tls(factory)
         # Also without a preface: it takes the wrapper of Twisted's endpoints out of the data path, which does not pass
         # a half-close on to a protocol that listens for handshakes as well.
-        await self._endpoint.connect(_PrefaceFactory(factory, preface))
+        await self._endpoint.connect(_OneFactory(lambda addr: _Preface(factory.buildProtocol(addr), preface)))
         if opened is not None:
             await opened
 
@@ -181,28 +180,28 @@ class Cluster:
             member.close_idle()
 
 
-class _PrefaceFactory(Factory):
-    """Writes ``preface`` on the new connection, and hands it over for good."""
+class _OneFactory(Factory):
+    """Builds what one connection is made for."""
 
     noisy = False
 
-    def __init__(self, wrapped: IProtocolFactory, preface: bytes) -> None:
-        self._wrapped = wrapped
-        self._preface = preface
+    def __init__(self, build: Callable[[Any], IProtocol | None]) -> None:
+        self._build = build
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        inner = self._wrapped.buildProtocol(addr)  # type: ignore[arg-type]
-        return None if inner is None else _Preface(inner, self._preface)
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return self._build(addr)
 
 
 class _Preface(Protocol):
-    def __init__(self, inner: IProtocol, preface: bytes) -> None:
+    """Writes ``preface`` on the new connection, and hands it over for good."""
+
+    def __init__(self, inner: IProtocol | None, preface: bytes) -> None:
         self._inner = inner
         self._preface = preface
 
     def connectionMade(self) -> None:
         transport = self.transport
-        assert transport is not None
+        assert transport is not None and self._inner is not None
         if self._preface:
             transport.write(self._preface)
         transport.protocol = self._inner  # type: ignore[attr-defined]

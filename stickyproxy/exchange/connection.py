@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IAddress,
     IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
     IReadDescriptor,
     ISSLTransport,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -319,18 +318,6 @@ class BackendConnection(Protocol):
             exchange.lost(self, error)
 
 
-class _OneConnection(Factory):
-    """Builds the one protocol that a connection attempt is for."""
-
-    noisy = False
-
-    def __init__(self, connection: BackendConnection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: IAddress | None) -> BackendConnection:
-        return self._connection
-
-
 async def open_connection(
     member: Member, sweep: Sweep, *, answer: float, idle: float, preface: bytes = b""
 ) -> BackendConnection:
@@ -340,7 +327,7 @@ async def open_connection(
     """
     connection = BackendConnection(member, sweep, answer=answer, idle=idle, key=preface)
     try:
-        await member.connect(_OneConnection(connection), connection.opened, preface)
+        await member.connect(connection, connection.opened, preface)
     except BaseException:
         connection.close()
         raise

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -20,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyproxy.accesslog import RelayEntry
-from stickyproxy.addresses import peer_of
+from stickyproxy.addresses import peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.model import Arrival, Outcome, Peer
 from stickyproxy.relay import GRACE, Relay, RelayEnd
@@ -90,7 +89,7 @@ class FrontendProtocol(Protocol):
     def connectionMade(self) -> None:
         self.factory.connections.add(self)
         self.factory.sweep.watch(self)
-        _set_no_delay(self.transport)
+        set_no_delay(self.transport)
         if ISSLTransport.providedBy(self.transport):
             self.deadline = self.factory.sweep.after(self.factory.handshake)
         else:
@@ -193,7 +192,7 @@ class FrontendProtocol(Protocol):
             member.active += 1
             reached = False
             try:
-                await member.connect(_Ready(backend), backend.opened, preface)
+                await member.connect(backend, backend.opened, preface)
                 reached = not backend.gone and self._state is not _State.CLOSED
             except Exception:
                 reached = False  # the member has told it
@@ -281,7 +280,7 @@ class BackendProtocol(Protocol):
     # Twisted's side.
 
     def connectionMade(self) -> None:
-        _set_no_delay(self.transport)
+        set_no_delay(self.transport)
         if not ISSLTransport.providedBy(self.transport):
             self.handshakeCompleted()
 
@@ -346,24 +345,6 @@ class TCPFrontendFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> FrontendProtocol:  # type: ignore[override]  # its factory is this
         return self.frontend_protocol(self, peer_of(addr))
-
-
-class _Ready(Factory):
-    """Connects a protocol that is there already."""
-
-    noisy = False
-
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return self._protocol
-
-
-def _set_no_delay(transport: Any) -> None:
-    """What was read is sent on now: who sends it has already decided how to bundle it."""
-    if isinstance(transport.getHost(), IPv4Address | IPv6Address):
-        transport.setTcpNoDelay(True)
 
 
 def _drop(data: bytes) -> None:
