@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import select
 import socket
@@ -21,6 +23,17 @@ from parts import Proxy
 #: Loopback addresses that are not 127.0.0.1, to be somebody else.
 STRANGER, FRIEND = "127.0.0.66", "127.0.0.77"
 RESET = struct.pack("ii", 1, 0)
+#: A WebSocket handshake and its answer by hand; both want an empty line.
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKE = (
+    b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n"
+)
+ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    + base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
+    + b"\r\n"
+)
 
 
 class Backendlike(Protocol):

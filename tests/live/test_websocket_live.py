@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import os
 import queue
@@ -20,6 +18,9 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from clients import (
+    ACCEPTED,
+    HANDSHAKE,
+    KEY,
     STRANGER,
     Backendlike,
     Script,
@@ -42,17 +43,6 @@ from websockets.sync.client import connect as open_websocket
 from websockets.sync.server import ServerConnection, serve
 
 MIB = 1024 * 1024
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-HANDSHAKE = (
-    b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n"
-)
-ACCEPTED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-    + base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
-    + b"\r\n"
-)
-
 pytestmark = pytest.mark.parametrize("scheme", ["ws", "wss"])
 
 
