@@ -1,0 +1,42 @@
+"""Twisted's own suites, run against our reactor."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvloop", reason="without uvloop there is no reactor of ours")
+
+SUITE = Path(__file__).with_name("twisted_suite.py")
+BLOCKS = {  # what a reactor does: how many tests there are at least, and the modules of twisted.internet.test
+    "TCP and TLS": (175, "tcp tls newtls socket"),
+    "core, time, threads": (40, "core time threads base main fdset filedescriptor abstract"),
+    "UNIX, UDP, endpoints": (300, "unix udp udp_internals endpoints resolver"),
+    "processes": (60, "process posixprocess sigchld stdio"),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_twisted_own_suite(block: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever Twisted promises of its reactors holds for this one; what does not is skipped with its reason."""
+    least, names = BLOCKS[block]
+    modules = [f"twisted.internet.test.test_{name}" for name in names.split()]
+    run = subprocess.run(
+        [sys.executable, SUITE, "uv", *modules],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(SUITE.parents[2]), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
+    summary = run.stdout.strip().splitlines()[-1]
+    with capsys.disabled():
+        print(f"\n{block}, Twisted's own tests: {summary}")
+    passed = re.search(r"PASSED \((?:skips=\d+, )?successes=(\d+)\)", summary)
+    assert passed is not None, summary
+    assert int(passed[1]) >= least
