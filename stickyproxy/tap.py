@@ -26,8 +26,9 @@ from stickyproxy.tls import CertificateStore, client_creator, server_connection_
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
 DETAILS = f"""
---config serves what a TOML file says; conf/ has samples, docs/configuration.md
-every key. With --check the file is only read, and every mistake in it told.
+--config serves what a TOML file says. In the source, conf/ has samples and
+docs/configuration.md explains every key. With --check nothing is served: the
+file is read, and every mistake in it is told.
 
 --backend serves HTTP and WebSockets without a file, for a try:
     twistd -n stickyproxy --backend a=tcp:127.0.0.1:9001 --backend b=tcp:127.0.0.1:9002
