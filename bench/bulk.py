@@ -1,8 +1,8 @@
 """Large bodies: a reader that takes downloads as they come, and a slow peer at either end of an upload or download.
 
 ``python -m bench.bulk serve PORT PORT --rate BYTES`` is a backend: it sends ``GET /bulk/SIZE`` as fast as it can and
-reads a PUT at ``rate``. ``… get PORT`` reads 100 MiB answers over kept connections; ``… up PORT`` and ``… down PORT``
-move one body.
+reads a PUT at ``rate``. ``… get PORT`` reads 100 MiB answers over kept connections, and ``… put PORT`` sends 100 MiB
+bodies; ``… up PORT`` and ``… down PORT`` move one body past a slow peer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bench.websocket import field
 
 _CHUNK = 256 * 1024
 _MIB = 1024 * 1024
+_BODY = 100 * _MIB
 
 
 class Pace:
@@ -104,8 +105,8 @@ def _ok(connection: socket.socket) -> tuple[int, int]:
     return int(field(head, b"content-length")), len(rest)
 
 
-class Downloads:
-    """100 MiB answers read over and over, as they come, on ``sockets`` connections at once."""
+class _Bodies:
+    """100 MiB bodies moved over and over, on ``sockets`` connections at once. ``count`` is of their bytes."""
 
     def __init__(self, port: int, sockets: int, cookie: str) -> None:
         self.count = self.errors = self._asked = 0
@@ -113,20 +114,19 @@ class Downloads:
         self._cookie = cookie
         self._waiting = selectors.DefaultSelector()
         self._left: dict[socket.socket, int] = {}
-        self._buffer = memoryview(bytearray(_CHUNK))
         for _ in range(sockets):
             connection = socket.create_connection(("127.0.0.1", port), 15.0)
             self._waiting.register(connection, selectors.EVENT_READ)
-            self._ask(connection)
+            self._begin(connection)
 
-    def _ask(self, connection: socket.socket) -> None:
-        self._asked += 1
-        _ask(connection, self._port, f"GET /payload/{self._asked}", self._cookie)
-        length, came = _ok(connection)
-        self._left[connection] = length - came
+    def _begin(self, connection: socket.socket) -> None:
+        raise NotImplementedError
 
-    def read(self, seconds: float) -> float:
-        """Read for so long, and say how long it was. ``count`` is of bytes."""
+    def _move(self, connection: socket.socket) -> None:
+        raise NotImplementedError
+
+    def move(self, seconds: float) -> float:
+        """Go on for so long, and say how long it was."""
         begun = now = time.monotonic()
         self.count = 0
         while now < begun + seconds and self._left:
@@ -134,7 +134,7 @@ class Downloads:
                 connection = key.fileobj
                 assert isinstance(connection, socket.socket)
                 try:
-                    self._take(connection)
+                    self._move(connection)
                 except OSError:
                     self.errors += 1
                     self._waiting.unregister(connection)
@@ -142,23 +142,59 @@ class Downloads:
             now = time.monotonic()
         return now - begun
 
-    def _take(self, connection: socket.socket) -> None:
+
+class Downloads(_Bodies):
+    """Answers, read as they come."""
+
+    _buffer = memoryview(bytearray(_CHUNK))
+
+    def _begin(self, connection: socket.socket) -> None:
+        self._asked += 1
+        _ask(connection, self._port, f"GET /payload/{self._asked}", self._cookie)
+        length, came = _ok(connection)
+        self._left[connection] = length - came
+
+    def _move(self, connection: socket.socket) -> None:
         if not (came := connection.recv_into(self._buffer, min(_CHUNK, self._left[connection]))):
             raise ConnectionResetError
         self.count += came
         self._left[connection] -= came
         if not self._left[connection]:
-            self._ask(connection)
+            self._begin(connection)
 
 
-def get(port: int, sockets: int, seconds: float, warm: float, cookie: str) -> dict[str, float]:
-    """Read for ``warm`` seconds, say "ready", and count for ``seconds``. A request is a body, or part of one."""
-    downloads = Downloads(port, sockets, cookie)
-    downloads.read(warm)
+class Uploads(_Bodies):
+    """Request bodies, sent as fast as they are taken."""
+
+    _chunk = memoryview(bytes(_CHUNK))
+
+    def _begin(self, connection: socket.socket) -> None:
+        self._asked += 1
+        _ask(connection, self._port, f"PUT /payload/{self._asked}", self._cookie, f"Content-Length: {_BODY}\r\n")
+        self._left[connection] = _BODY
+        self._waiting.modify(connection, selectors.EVENT_WRITE)
+
+    def _move(self, connection: socket.socket) -> None:
+        if not self._left[connection]:
+            _ok(connection)
+            self._begin(connection)
+            return
+        connection.setblocking(False)
+        sent = connection.send(self._chunk[: min(_CHUNK, self._left[connection])])
+        connection.settimeout(15.0)
+        self.count += sent
+        self._left[connection] -= sent
+        if not self._left[connection]:
+            self._waiting.modify(connection, selectors.EVENT_READ)
+
+
+def _many(bodies: _Bodies, seconds: float, warm: float) -> dict[str, float]:
+    """Move them for ``warm`` seconds, say "ready", and count for ``seconds``. A request is a body, or part of one."""
+    bodies.move(warm)
     print("ready", flush=True)
-    took = downloads.read(seconds)
-    bodies = downloads.count / _MIB / 100
-    return {"requests": bodies, "rate": bodies / took, "errors": downloads.errors}
+    took = bodies.move(seconds)
+    count = bodies.count / _BODY
+    return {"requests": count, "rate": count / took, "errors": bodies.errors}
 
 
 def slow(port: int, size: int, rate: float, direction: str, cookie: str) -> dict[str, float]:
@@ -182,14 +218,14 @@ def slow(port: int, size: int, rate: float, direction: str, cookie: str) -> dict
             length, came = _ok(connection)
             _read(connection, length - came, Pace(rate))
         seconds = time.monotonic() - begun
-    bodies = size / _MIB / 100
+    bodies = size / _BODY
     return {"requests": bodies, "rate": bodies / seconds, "errors": 0, "paced": size / rate / seconds}
 
 
 def main() -> None:
     """The command line that the bench uses."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("role", choices=("serve", "get", "up", "down"))
+    parser.add_argument("role", choices=("serve", "get", "put", "up", "down"))
     parser.add_argument("ports", type=int, nargs="+")
     parser.add_argument("--sockets", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -201,8 +237,9 @@ def main() -> None:
     port = chosen.ports[0]
     if chosen.role == "serve":
         serve(chosen.ports, chosen.rate)
-    elif chosen.role == "get":
-        print(json.dumps(get(port, chosen.sockets, chosen.seconds, chosen.warm, chosen.cookie)))
+    elif chosen.role in ("get", "put"):
+        kind = Downloads if chosen.role == "get" else Uploads
+        print(json.dumps(_many(kind(port, chosen.sockets, chosen.cookie), chosen.seconds, chosen.warm)))
     else:
         print(json.dumps(slow(port, chosen.size, chosen.rate, chosen.role, chosen.cookie)))
 

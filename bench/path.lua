@@ -1,12 +1,14 @@
 -- For wrk: another path for each request, five header fields, a word when warm, the figures as one line of JSON.
--- BENCH_COOKIE is the Cookie field. "ready" is printed when BENCH_SKIP requests have been asked for; only later ones count.
+-- BENCH_COOKIE is the Cookie field; with BENCH_CLOSE each request has a connection of its own.
+-- "ready" is printed when BENCH_SKIP requests have been asked for; only later ones count.
 
 local asked, skip, after = 0, tonumber(os.getenv("BENCH_SKIP")), ""
 
 function init(args)
    math.randomseed(os.time())
    after = " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\nUser-Agent: wrk\r\nAccept: */*\r\n"
-      .. "Accept-Encoding: gzip, br\r\nCookie: " .. os.getenv("BENCH_COOKIE") .. "\r\n\r\n"
+      .. "Accept-Encoding: gzip, br\r\nCookie: " .. os.getenv("BENCH_COOKIE") .. "\r\n"
+      .. (os.getenv("BENCH_CLOSE") and "Connection: close\r\n" or "") .. "\r\n"
 end
 
 function request()

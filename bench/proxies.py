@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench import nginx
 from bench.processes import Command
-from bench.scene import Mode, Scene
+from bench.scene import Demand, Mode, Scene
 
 ROOT = Path(__file__).resolve().parent.parent
 _HERE = Path(__file__).resolve().parent
@@ -63,13 +63,24 @@ b = "tcp:127.0.0.1:{b}"
 
 
 class Contender(NamedTuple):
-    """A proxy to measure. ``missing`` says why it cannot take part in a mode, or None. ``sticky``: it has affinity."""
+    """A proxy to measure. ``missing`` says why it cannot take part in a mode, or None.
+
+    ``sticky``: it has affinity. ``lacks``: what it cannot do.
+    """
 
     name: str
     missing: Callable[[Mode], str | None]
     command: Callable[[Scene], Command]
     version: Callable[[], str]
     sticky: bool = True
+    lacks: frozenset[Demand] = frozenset()
+
+    def absent(self, mode: Mode, demands: frozenset[Demand]) -> str | None:
+        """Why it cannot take part in a case, or None if it can."""
+        if reason := self.missing(mode):
+            return reason
+        lacking = sorted(self.lacks & demands)
+        return f"it has no {', '.join(lacking)}" if lacking else None
 
 
 def _output(*command: str) -> str:
@@ -177,7 +188,10 @@ def _node_missing(mode: Mode) -> str | None:
     return _http_only(mode)
 
 
-#: Measured wherever they are found. The first is what the others are compared with.
+_TWISTED_LACKS: frozenset[Demand] = frozenset({"WebSockets", "kept connections", "streamed bodies"})
+
+#: Measured wherever they are found. The first is what the others are compared with. The last two are not sticky: they
+#: do less than the others.
 USUAL = (
     Contender("nginx", nginx.missing, nginx.proxy, lambda: _first_version(_output(_in_sbin("nginx") or "nginx", "-v"))),
     Contender(
@@ -187,10 +201,10 @@ USUAL = (
         lambda: _first_version(_output(_in_sbin("haproxy") or "haproxy", "-v")),
     ),
     stickyproxy(),
-)
-
-#: Measured when asked for: neither is sticky, so they do less than the others.
-OTHERS = (
-    Contender("twisted.web.proxy", _http_only, _twisted_web_proxy, lambda: version("twisted"), sticky=False),
     Contender("node-http-proxy", _node_missing, _node_http_proxy, _node_version, sticky=False),
+    Contender(
+        *("twisted.web.proxy", _http_only, _twisted_web_proxy, lambda: version("twisted")),
+        sticky=False,
+        lacks=_TWISTED_LACKS,
+    ),
 )

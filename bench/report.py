@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import targets
 from bench.cases import Options
 from bench.machine import describe
 from bench.processes import BenchError
@@ -38,6 +39,9 @@ _COLUMNS = {
     ),
     "rate": _Column(lambda outcome: outcome.case.rate_unit, lambda outcome, row, median: number(median.rate)),
     "busy": _Column(lambda outcome: "busy", lambda outcome, row, median: f"{median.busy:.0%}"),
+    "each": _Column(lambda outcome: "KiB per connection", lambda outcome, row, median: number(median.each)),
+    "p50": _Column(lambda outcome: "p50 ms", lambda outcome, row, median: number(median.p50)),
+    "strain": _Column(lambda outcome: "load busy", lambda outcome, row, median: f"{median.strain or 0:.0%}"),
     "p99": _Column(lambda outcome: "p99 ms", lambda outcome, row, median: number(median.p99)),
     "growth": _Column(lambda outcome: "memory growth, MiB", lambda outcome, row, median: number(median.growth)),
     "paced": _Column(lambda outcome: "held back", lambda outcome, row, median: f"{median.paced or 0:.0%}"),
@@ -55,6 +59,8 @@ def table(outcome: Outcome) -> str:
         "|---" + "|--:" * len(columns) + "|",
     ]
     notes = list(outcome.absent)
+    if outcome.rps is not None and outcome.case.paced:
+        notes.insert(0, f"{outcome.rps:,.0f} requests a second.")
     for row in outcome.rows:
         if (median := row.median) is None:
             first, *words = (row.problem or "no samples").splitlines()
@@ -73,7 +79,8 @@ def document(outcomes: Sequence[Outcome], options: Options, versions: dict[str, 
         how.append(f"Median of {options.runs} runs of {options.seconds:g} s each.")
     if any(outcome.case.once for outcome in outcomes):
         how.append(f"Slow peers: {options.size / _MIB:,.0f} MiB once, {options.rate / _MIB:g} MiB a second.")
-    return "\n".join([measured, *how, "", *(table(outcome) for outcome in outcomes)])
+    sections = [targets.table(outcomes), *(table(outcome) for outcome in outcomes)]
+    return "\n".join([measured, *how, "", *filter(None, sections)])
 
 
 def as_json(
@@ -95,6 +102,8 @@ def as_json(
         return {
             "case": case.name,
             "title": case.title,
+            "compared": case.compared,
+            "rps": outcome.rps,
             "cpu_unit": case.cpu_unit,
             "rate_unit": case.rate_unit,
             "absent": list(outcome.absent),

@@ -8,9 +8,10 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from bench.cases import Case, Options
+from bench.cases import Case, Options, wrk
 from bench.machine import Cores, cpu_seconds, resident, tree
 from bench.processes import BenchError, Program, Programs
 from bench.proxies import Contender
@@ -26,6 +27,8 @@ class Sample(NamedTuple):
     """One measurement. ``cpu`` and ``rate`` are in the case's units; ``growth`` is MiB of resident memory at its peak.
 
     ``busy`` is the share of the time that the proxy had its core: well below 1, the others were what limited the rate.
+    ``each`` is KiB of resident memory for each idle connection, ``p50`` and ``p99`` are ms, ``paced`` is explained in
+    ``bench.bulk`` and ``strain`` in ``bench.steady``.
     """
 
     cpu: float
@@ -35,23 +38,17 @@ class Sample(NamedTuple):
     busy: float
     p99: float | None = None
     paced: float | None = None
+    p50: float | None = None
+    each: float | None = None
+    strain: float | None = None
 
     @classmethod
     def median(cls, samples: Sequence[Sample]) -> Sample:
         """The median of each figure; but all errors together, and the largest growth."""
-
-        def middle(values: Sequence[float | None]) -> float | None:
-            known = [value for value in values if value is not None]
-            return statistics.median(known) if known else None
-
-        return cls(
-            statistics.median(sample.cpu for sample in samples),
-            statistics.median(sample.rate for sample in samples),
-            sum(sample.errors for sample in samples),
-            max(sample.growth for sample in samples),
-            statistics.median(sample.busy for sample in samples),
-            middle([sample.p99 for sample in samples]),
-            middle([sample.paced for sample in samples]),
+        columns = ([value for value in values if value is not None] for values in zip(*samples, strict=True))
+        middle = cls._make(statistics.median(known) if known else None for known in columns)
+        return middle._replace(
+            errors=sum(sample.errors for sample in samples), growth=max(sample.growth for sample in samples)
         )
 
 
@@ -68,16 +65,21 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A case's rows, in the contenders' order; ``absent`` says who did not take part, and why."""
+    """A case's rows, in the contenders' order; ``absent`` says who did not take part, and why. ``rps``: if paced."""
 
     case: Case
     rows: tuple[Row, ...]
     absent: tuple[str, ...] = ()
+    rps: float | None = None
+
+    def figure(self, row: Row) -> float | None:
+        """Its figure that the case compares; None if it has none."""
+        return getattr(row.median, self.case.compared, None)
 
     def ratio(self, row: Row) -> float | None:
-        """Its CPU to the first's (nginx's, where that was found)."""
-        first = self.rows[0].median
-        return row.median.cpu / first.cpu if row.median and first and first.cpu else None
+        """Its figure to the first's (nginx's, where that was found)."""
+        own, first = self.figure(row), self.figure(self.rows[0])
+        return own / first if own is not None and first else None
 
 
 class _Running(NamedTuple):
@@ -100,41 +102,78 @@ def sample_of(case: Case, cpu: float, growth: float, figures: dict[str, float]) 
         busy=cpu * rate / requests,
         p99=figures.get("p99_ms"),
         paced=figures.get("paced"),
+        p50=figures.get("p50_ms"),
+        each=growth / 1024 / figures["connections"] if "connections" in figures else None,
+        strain=figures.get("strain"),
     )
 
 
 class Bench:
-    """One run of the bench in a workplace of its own."""
+    """One run of the bench in a workplace of its own. ``pacer`` is nginx: half of what it can take is the rate."""
 
-    def __init__(self, programs: Programs, options: Options, cores: Cores) -> None:
+    def __init__(self, programs: Programs, options: Options, cores: Cores, pacer: Contender) -> None:
         self._programs = programs
         self._options = options
         self._cores = cores
+        self._pacer = pacer
         self._certificate = make_certificate(programs.directory / "certificate.pem")
 
     def run(self, case: Case, contenders: Sequence[Contender]) -> Outcome:
         """Measure everybody who can take part. Who fails is left out from there on, and has a row that says so."""
         directory = self._programs.directory / case.name
         directory.mkdir()
-        absent = {one.name: reason for one in contenders if (reason := one.missing(case.mode))}
+        absent = {one.name: reason for one in contenders if (reason := one.absent(case.mode, case.demands))}
         present = [one for one in contenders if one.name not in absent]
+        options = self._options._replace(rps=self._rate(case, directory / "pace")) if case.paced else self._options
         samples: dict[str, list[Sample]] = {one.name: [] for one in present}
         problems: dict[str, str] = {}
-        runs = 1 if case.once else self._options.runs
-        with Programs(directory) as programs:
-            running = self._start_all(programs, case, present, problems)
-            for turn in range(runs):
-                for one in rotated(running, turn):
-                    name = one.contender.name
-                    if name in problems:
-                        continue
-                    try:
-                        samples[name].append(self._measure(programs, case, one))
-                    except BenchError as error:
-                        problems[name] = str(error)
-                    _tell(f"{case.title}, {turn + 1} of {runs}: {name}")
+        turns = range(1 if case.once else options.runs)
+        for number, together in enumerate([turn] for turn in turns) if case.fresh else [(0, turns)]:
+            able = [one for one in present if one.name not in problems]
+            (place := directory / str(number)).mkdir()
+            with Programs(place) as programs:
+                running = self._start_all(programs, case, able, problems)
+                for turn in together:
+                    self._turn(programs, case, options, rotated(running, turn), samples, problems)
         rows = tuple(Row(name, tuple(samples[name]), problems.get(name)) for name in samples)
-        return Outcome(case, rows, tuple(f"{name}: {reason}" for name, reason in absent.items()))
+        return Outcome(case, rows, tuple(f"{name}: {reason}" for name, reason in absent.items()), options.rps)
+
+    def _turn(
+        self,
+        programs: Programs,
+        case: Case,
+        options: Options,
+        running: Sequence[_Running],
+        samples: dict[str, list[Sample]],
+        problems: dict[str, str],
+    ) -> None:
+        """Measure each once, and put the result into ``samples`` or ``problems``."""
+        for one in running:
+            name = one.contender.name
+            if name in problems:
+                continue
+            try:
+                samples[name].append(self._measure(programs, case, one, options))
+            except BenchError as error:
+                problems[name] = str(error)
+            _tell(f"{case.title}, {len(samples[name])} of {1 if case.once else options.runs}: {name}")
+
+    def _rate(self, case: Case, directory: Path) -> float:
+        """Requests a second: as asked for, or half of what saturates nginx, measured now."""
+        if self._options.rps is not None:
+            return self._options.rps
+        directory.mkdir()
+        flat_out = case._replace(load=wrk)
+        with Programs(directory) as programs:
+            problems: dict[str, str] = {}
+            running = self._start_all(programs, flat_out, [self._pacer], problems)
+            if not running:
+                raise BenchError(f"The rate could not be found: {problems[self._pacer.name]}")
+            sample = self._measure(programs, flat_out, running[0], self._options)
+        _tell(
+            f"{case.title}: {sample.rate:,.0f} a second saturate {self._pacer.name}, which was busy {sample.busy:.0%}"
+        )
+        return sample.rate / 2
 
     def _start_all(
         self, programs: Programs, case: Case, contenders: Sequence[Contender], problems: dict[str, str]
@@ -164,20 +203,22 @@ class Bench:
             raise program.failed(str(error)) from error
         return _Running(contender, program, scene.port, cookie)
 
-    def _measure(self, programs: Programs, case: Case, one: _Running) -> Sample:
-        """CPU from the load's "ready" to its end; memory from before its first byte."""
+    def _measure(self, programs: Programs, case: Case, one: _Running, options: Options) -> Sample:
+        """CPU from the load's "ready" to its end; memory from before its first byte: its peak, or at "ready"."""
         pids = list(tree(one.program.pid))
         before = peak = resident(pids)
-        command = case.load(one.port, one.cookie, self._options)
+        command = case.load(one.port, one.cookie, options)
         load = programs.start(f"load of {one.contender.name}", command, self._cores.load, talks=True)
         load.line("ready")
+        peak = resident(pids)
         begun = cpu_seconds(one.program.pid)
 
         def sample() -> None:
             nonlocal peak
             if not one.program.running:
                 raise one.program.failed("ended under load")
-            peak = max(peak, resident(pids))
+            if case.compared != "each":
+                peak = max(peak, resident(pids))
 
         try:
             load.wait(time.monotonic() + self._expected() + _PATIENCE, sample)

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 Mode = Literal["http", "https", "tcp"]
+#: What not every proxy can do.
+Demand = Literal["WebSockets", "kept connections", "streamed bodies"]
 
 
 class Scene(NamedTuple):

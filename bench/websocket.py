@@ -14,9 +14,12 @@ import json
 import os
 import select
 import socket
+import ssl
 import time
 from array import array
 from typing import NamedTuple
+
+from bench.figures import percentile
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _READ = 4096
@@ -133,10 +136,12 @@ class Upgraded(NamedTuple):
     cookie: str
 
 
-def upgrade(port: int, path: str, cookie: str) -> Upgraded:
+def upgrade(port: int, path: str, cookie: str, tls: ssl.SSLContext | None = None) -> Upgraded:
     """Open a WebSocket through the proxy on ``port``. Raises ConnectionError when the answer is not a right 101."""
-    connection = socket.create_connection(("127.0.0.1", port), 5.0)
+    connection = socket.create_connection(("127.0.0.1", port), 10.0)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is not None:
+        connection = tls.wrap_socket(connection, server_hostname="localhost")
     key = base64.b64encode(os.urandom(16))
     connection.sendall(
         f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
@@ -197,7 +202,7 @@ class Load:
             now = clock()
         stuck = sum(now - times[number] > 2.0 for number in self._open)
         ordered = sorted(taken)
-        p99 = ordered[int(len(ordered) * 0.99)] * 1000 if ordered else 0.0
+        p99 = percentile(ordered, 0.99) * 1000
         return Result(len(ordered), len(ordered) / (now - begun), p99, self.errors + stuck)
 
     def _completes(self, number: int, data: bytes) -> bool:
