@@ -18,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from stickyproxy.errors import StickyproxyError
 from stickyproxy.model import Outcome, RequestHead, Side
 from stickyproxy.sansio.forwarding import own_request_id
 
@@ -29,6 +30,10 @@ _ESCAPES = [chr(byte) if byte in _SAFE else f"\\x{byte:02x}" for byte in range(2
 _ESCAPES[0x22], _ESCAPES[0x5C] = '\\"', "\\\\"
 _LOGGED = (b"referer", b"user-agent")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class CannotLog(StickyproxyError):
+    """The file of an access log cannot be opened."""
 
 
 class HTTPEntry(NamedTuple):
@@ -98,7 +103,7 @@ class AccessLog(Service):
     """Writes entries to a file (made with mode 0640, appended to), or to standard output for ``"-"``.
 
     A batch is written after ``flush_interval`` seconds, or as soon as it is full. An error of the disk loses lines, is
-    told in the log once, and never reaches the request. Starting raises OSError where the file can not be opened.
+    told in the log once, and never reaches the request. Starting raises ``CannotLog`` where the file can not be opened.
     """
 
     _log = Logger()
@@ -113,10 +118,18 @@ class AccessLog(Service):
         self._lost = 0
         self._torn = False
 
-    def startService(self) -> None:
-        """Open the file."""
+    def privilegedStartService(self) -> None:
+        """Open the file, while we may still have the privileges for it."""
+        super().privilegedStartService()
         if self._file is None:
-            self._file = self._open()
+            try:
+                self._file = self._open()
+            except OSError as error:
+                raise CannotLog(f"the access log {self.path} cannot be opened: {error.strerror}") from error
+
+    def startService(self) -> None:
+        """Open the file, if it is not open yet."""
+        self.privilegedStartService()
         super().startService()
 
     def stopService(self) -> None:

@@ -149,7 +149,7 @@ def makeService(options: Options) -> IService:
 
 
 class _Program(MultiService):
-    """What twistd runs: a port that is taken ends it with a sentence, not with a traceback."""
+    """What twistd runs: a port or a file that it cannot have ends it with a sentence, not with a traceback."""
 
     def privilegedStartService(self) -> None:
         try:

@@ -9,16 +9,11 @@ it beside whatever else your application serves, as ``line_game.tac`` does::
 from hashlib import sha256
 
 from twisted.application.internet import StreamServerEndpointService
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import serverFromString
 from zope.interface import implementer
 
-from stickyproxy.cluster import Cluster, Member
-from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.api import FrontendProtocol, Sweep, TCPFrontendFactory, cluster_of
 from stickyproxy.interfaces import IBalancer
-from stickyproxy.model import Backend
-from stickyproxy.sansio.affinity import NoAffinity
-from stickyproxy.sweep import Sweep
-from stickyproxy.wires.tcp import FrontendProtocol, TCPFrontendFactory
 
 
 class LineGame(FrontendProtocol):
@@ -47,11 +42,6 @@ class ByTable:
 
 def make_service(reactor, listen, backends):
     """The frontend as a service for any MultiService. ``backends``: id to endpoint string."""
-    spec = ClusterSpec("tables", tuple(Backend(id, endpoint) for id, endpoint in backends.items()))
-    members = [
-        Member(backend, clientFromString(reactor, backend.endpoint), reactor, connect_timeout=spec.timeouts.connect)
-        for backend in spec.backends
-    ]
-    cluster = Cluster(spec, members, NoAffinity(), ByTable())
+    cluster = cluster_of(reactor, backends, name="tables", balance=ByTable())
     factory = TCPFrontendFactory(cluster, Sweep(reactor), idle=3600, frontend_protocol=LineGame)
     return StreamServerEndpointService(serverFromString(reactor, listen), factory)

@@ -97,7 +97,9 @@ class AnswerWriter:
         """Write an answer of our own."""
         self.status = error.status
         head_only = self._request is not None and self._request.method == b"HEAD"
-        self._write(error_page(error, keep_alive=keep_alive, head_only=head_only, date=self._factory.date()))
+        page = error_page(error, keep_alive=keep_alive, head_only=head_only, date=self._factory.date())
+        self._sent = len(page) - page.index(b"\r\n\r\n") - 4
+        self._write(page)
 
     def switch(self, head: ResponseHead, set_cookie: bytes | None) -> None:
         """Write a verified 101."""
