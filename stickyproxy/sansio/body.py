@@ -20,10 +20,7 @@ EXTENSIONS = 16 * 1024
 TRAILERS = 8 * 1024
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\Z")
-_FIELD = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
-    rb"((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*\Z"
-)
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\Z")
 
 
 class MalformedBody(StickyproxyError):
@@ -190,4 +187,4 @@ class ChunkedReader:
         match = _FIELD.match(line) if self._trailer_bytes <= TRAILERS else None
         if match is None:
             raise MalformedBody("bad or too large trailer section")
-        self.trailers.append((match[1].lower(), match[1], match[2]))
+        self.trailers.append((match[1].lower(), match[1], match[2].strip(b" \t")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import h11
 import pytest
 from hypothesis import given
@@ -127,3 +129,18 @@ def test_any_bytes(data: bytes, step: int) -> None:
             reader.feed(data[at : at + step])
     except MalformedBody as error:
         assert str(error)
+
+
+def test_bad_trailers_cost_no_time() -> None:
+    """A trailer that goes wrong behind many spaces is refused in time that grows with its size, not with the square."""
+    took = []
+    for size in (TRAILERS // 8, TRAILERS - 10):
+        reader = read_body(CHUNKED)
+        began = time.process_time()
+        with pytest.raises(MalformedBody):
+            reader.feed(b"0\r\na:" + b" " * size + b"\x01\r\n\r\n")
+        took.append(time.process_time() - began)
+    assert took[1] < 0.02 + 20 * took[0] and took[1] < 0.1
+    reader = read_body(CHUNKED)
+    reader.feed(b"0\r\nA: \t b c \t\r\nE: \r\n\r\n")
+    assert reader.trailers == [(b"a", b"A", b"b c"), (b"e", b"E", b"")]
