@@ -33,11 +33,14 @@ from stickyproxy.model import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from stickyproxy.sansio.fields import REQUEST_NAMES, RESPONSE_NAMES, FieldReader, removable, without
 
 _HEAD_END = b"\r\n\r\n"
+#: Bytes of a host (a name has 253 at most, RFC 1035) and its port.
+_AUTHORITY_SIZE = 260
 _UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
 _AUTHORITY = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{1,5}))?"
 )
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_IS_REASON = re.compile(rb"[\t -~\x80-\xff]*").fullmatch
 _VERSION = re.compile(rb" HTTP/([0-9](?:\.[0-9])?)\Z")
 _MINOR = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _FRAMED = frozenset((b"content-length", b"transfer-encoding"))
@@ -100,11 +103,14 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     """
     if len(data) > limits.head:
         raise _too_large(True)
+    if data[0] < 0x41:  # llhttp skips bare CR and LF there; every method begins with a letter
+        raise _bad_line(data[: data.find(b"\r\n")], "the request does not begin with a method")
     reader = FieldReader(REQUEST_NAMES)
     try:
         HttpRequestParser(reader).feed_data(data)
     except HttpParserUpgrade:
-        pass
+        if data.startswith(b"CONNECT "):  # of any target: a backend that takes it makes a tunnel of the connection
+            raise BadRequest("this server is no forward proxy", status=501) from None
     except HttpParserError as error:
         raise _refusal(error, data, limits) from None
     line = data[: data.find(b"\r\n")]
@@ -119,7 +125,8 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     except (ValueError, KeyError):
         raise _bad_line(line, "the request line is not METHOD SP TARGET SP HTTP/1.1") from None
     hosts = named.get(b"host")
-    authority = _authority(hosts, minor) if hosts is None or len(hosts) != 1 else _parse_authority(hosts[0])
+    usual = hosts is not None and len(hosts) == 1 and len(hosts[0]) <= _AUTHORITY_SIZE
+    authority = _parse_authority(hosts[0]) if usual else _authority(hosts, minor)  # type: ignore[index]
     if authority is None:
         raise BadRequest("Host is not a host and perhaps a port")
     if target[0] != 0x2F or 0x23 in target:
@@ -172,6 +179,8 @@ def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
     status = int(line[9:12])
     if not 100 <= status <= 599:
         raise BadAnswer("the backend's answer has a status code out of range")
+    if not _IS_REASON(line[13:]):  # llhttp does not look
+        raise BadAnswer("the backend's reason phrase has control characters")
     if len(_STATUS_LINES) < 256 and len(line) <= 64:
         _STATUS_LINES[line] = minor, status, line[13:]
     return minor, status, line[13:]
@@ -182,16 +191,21 @@ def tokens_of(values: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple(token for value in values for item in value.lower().split(b",") if (token := item.strip(b" \t")))
 
 
-@lru_cache(maxsize=256)
-def _options(*values: bytes) -> tuple[bool, bool, bool, frozenset[bytes]]:
+def _read_options(*values: bytes) -> tuple[bool, bool, bool, frozenset[bytes]]:
     """What Connection says: close, keep-alive, upgrade, and the names of the fields that it removes."""
-    tokens = tokens_of(values)
+    tokens = frozenset(tokens_of(values))
     return b"close" in tokens, b"keep-alive" in tokens, b"upgrade" in tokens, removable(tokens)
+
+
+_options = lru_cache(maxsize=256)(_read_options)
 
 
 def _obey(plain: list[bytes], named: dict[bytes, list[bytes]], minor: int) -> tuple[list[bytes], bool, bytes | None]:
     """A Connection field's will: the fields that it leaves, whether there may be another message, what to change to."""
-    close, keep, change, unwanted = _options(*named[b"connection"])
+    values = named[b"connection"]
+    # What is remembered is small: who sends much must not have us keep it.
+    read = _options if len(values) == 1 and len(values[0]) <= 64 else _read_options
+    close, keep, change, unwanted = read(*values)
     upgrade = b", ".join(named[b"upgrade"]).lower() if minor and change and b"upgrade" in named else None
     return without(plain, unwanted) if unwanted else plain, not close and (minor == 1 or keep), upgrade
 
@@ -225,9 +239,9 @@ def _response_body(named: dict[bytes, list[bytes]], minor: int) -> int:
 
 
 def _authority(hosts: list[bytes] | None, minor: int) -> bytes:
-    """Without exactly one Host."""
+    """Without exactly one Host of a sensible size."""
     if hosts is not None:
-        raise BadRequest("more than one Host")
+        raise BadRequest("more than one Host" if len(hosts) > 1 else "Host is longer than any name")
     if minor == 1:
         raise BadRequest("an HTTP/1.1 request needs Host")
     return b""
@@ -235,7 +249,8 @@ def _authority(hosts: list[bytes] | None, minor: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _parse_authority(raw: bytes) -> bytes | None:
-    match = _AUTHORITY.fullmatch(raw) if len(raw) <= 260 else None
+    """``raw``, of ``_AUTHORITY_SIZE`` bytes at most, in lower case, or None."""
+    match = _AUTHORITY.fullmatch(raw)
     if match is None or (match[1] is not None and int(match[1]) > 65535):
         return None
     return raw.lower()
@@ -243,14 +258,12 @@ def _parse_authority(raw: bytes) -> bytes | None:
 
 def _unusual_target(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes]:
     """Absolute-form and asterisk-form (RFC 9112 section 3.2), anything else is refused."""
-    if method == b"CONNECT":
-        raise BadRequest("this server is no forward proxy", status=501)
     if target == b"*" and method == b"OPTIONS":
         return target, authority
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise BadRequest("the request target is neither a path nor an absolute http URL")
-    named = _parse_authority(match[1])
+    named = _parse_authority(match[1]) if len(match[1]) <= _AUTHORITY_SIZE else None
     if named is None or (authority and named != authority):
         raise BadRequest("the request target names another host than Host")
     rest = match[2]

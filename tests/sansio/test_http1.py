@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import h11
 import pytest
 from hypothesis import example, given
@@ -257,3 +259,42 @@ def test_h11_reads_the_same(fields: list[tuple[bytes, bytes]], target: bytes) ->
     read = [(name.lower(), value.rstrip()) for name, value in zip(head.plain[::4], head.plain[2::4], strict=True)]
     read += [(name, value) for name, values in head.named.items() for value in values]
     assert sorted(read) == sorted(event.headers)
+
+
+@pytest.mark.parametrize("line", [b"\nGET / HTTP/1.1", b"\rGET / HTTP/1.1", b"\n\n\nGET / HTTP/1.1"])
+def test_nothing_stands_before_the_method(line: bytes) -> None:
+    """llhttp skips bare line ends there; passed on in the method they would forge lines of the access log."""
+    with pytest.raises(BadRequest) as refused:
+        parse_request_head(line + b"\r\nHost: a\r\n\r\n", Limits())
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("target", [b"/", b"/x", b"a:80", b"*", b"http://a/"])
+def test_connect_never_reaches_a_backend(target: bytes) -> None:
+    """A backend that said yes would take the next client's request on that connection for a tunnel's bytes."""
+    with pytest.raises(BadRequest) as refused:
+        parse_request_head(b"CONNECT " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n", Limits())
+    assert refused.value.status in (400, 501)
+
+
+@pytest.mark.parametrize("reason", [b"O\0K", b"O\x1b[2JK", b"O\x7fK"])
+def test_a_reason_phrase_is_text(reason: bytes) -> None:
+    """Control characters in it go no further."""
+    with pytest.raises(BadAnswer):
+        parse_response_head(b"HTTP/1.1 200 " + reason + b"\r\n\r\n", b"GET")
+    assert parse_response_head(b"HTTP/1.1 200 \xc3\x9c\tb\r\n\r\n", b"GET").reason == b"\xc3\x9c\tb"
+
+
+def test_what_is_remembered_is_small() -> None:
+    """A client that sends a thousand huge values of Host and Connection is not remembered with them."""
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            names = b"%d," % number + b",".join(b"%x" % name for name in range(8000))
+            parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + names + b"\r\n\r\n", Limits())
+            for head in (b"GET / HTTP/1.1\r\nHost: %d%s\r\n\r\n", b"GET http://%d%s/ HTTP/1.0\r\n\r\n"):
+                with pytest.raises(BadRequest):
+                    parse_request_head(head % (number, b"a" * 8000), Limits())
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
