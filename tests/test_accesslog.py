@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from stickyproxy.accesslog import BATCH, AccessLog, HTTPEntry, RelayEntry, format_http, format_relay
+from stickyproxy.accesslog import BATCH, AccessLog, CannotLog, HTTPEntry, RelayEntry, format_http, format_relay
 from stickyproxy.config.specs import Limits
 from stickyproxy.model import Outcome, RequestHead, Side
 from stickyproxy.sansio.http1 import parse_request_head
@@ -220,7 +220,7 @@ def test_rotation_into_nowhere_goes_on_in_the_old_file(tmp_path: Path, clock: Cl
 
 def test_a_file_that_can_not_be_opened_fails_the_start(tmp_path: Path, clock: Clock) -> None:
     """A log in a directory that is not there is a mistake that the start tells."""
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(CannotLog, match="cannot be opened: No such file"):
         AccessLog(str(tmp_path / "missing" / "access.log"), clock).startService()
 
 
