@@ -294,7 +294,7 @@ def test_backend_proves_its_name(
     answer = converse(port_of(running), REQUEST)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     if status == 502:
-        running.wait_for("Backend a of app can not be reached: .*(name|certificate|verif)")
+        running.wait_for(r"Backend a of app cannot be reached: .*certificate is not for")
         assert b"another" not in answer
 
 
