@@ -64,6 +64,7 @@ class Exchange:
         "_ended",
         "_offer",
         "_over",
+        "_paused",
         "_retries",
         "_sweep",
         "_tried",
@@ -102,6 +103,7 @@ class Exchange:
         self._ended = False  # the request is whole
         self._began = False  # body bytes were given to a backend: it can not be sent again
         self._over = False
+        self._paused = False  # the client takes no more of the answer
         self._tried: frozenset[str] = frozenset()
         self._retries = 0
 
@@ -149,10 +151,12 @@ class Exchange:
             connection.abandon()
 
     def pause_answer(self) -> None:
+        self._paused = True
         if self._connection is not None:
             self._connection.pause_answer()
 
     def resume_answer(self) -> None:
+        self._paused = False
         if self._connection is not None:
             self._connection.resume_answer()
 
@@ -262,6 +266,8 @@ class Exchange:
                 self._connecting = None
                 self._client.resume_request()
                 self._send_on(connection)
+                if self._paused:
+                    connection.pause_answer()
                 return
         self._connecting = None
         self._fail(error or NoBackend("no backend is there to serve this"))

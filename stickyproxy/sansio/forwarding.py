@@ -96,9 +96,10 @@ def own_request_id(head: RequestHead) -> bytes | None:
     return ids[0] if ids is not None and len(ids) == 1 and _REQUEST_ID(ids[0]) else None
 
 
-def stops_here(head: RequestHead) -> bool:
-    """It is an OPTIONS or TRACE that Max-Forwards forbids to forward any further (RFC 9110 section 7.6.2)."""
-    return head.method in _COUNTED and b"0" in head.named.get(b"max-forwards", ())
+def check_hops(head: RequestHead) -> None:
+    """Raise ``HTTPError`` for a request that Max-Forwards forbids to forward any further (RFC 9110 section 7.6.2)."""
+    if head.method in _COUNTED and b"0" in head.named.get(b"max-forwards", ()):
+        raise HTTPError("Max-Forwards ends here", status=501 if head.method == b"TRACE" else 200)
 
 
 def forward_answer(

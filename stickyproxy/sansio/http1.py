@@ -103,14 +103,11 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     """
     if len(data) > limits.head:
         raise _too_large(True)
-    if data[0] < 0x41:  # llhttp skips bare CR and LF there; every method begins with a letter
-        raise _bad_line(data[: data.find(b"\r\n")], "the request does not begin with a method")
     reader = FieldReader(REQUEST_NAMES)
     try:
         HttpRequestParser(reader).feed_data(data)
     except HttpParserUpgrade:
-        if data.startswith(b"CONNECT "):  # of any target: a backend that takes it makes a tunnel of the connection
-            raise BadRequest("this server is no forward proxy", status=501) from None
+        _refuse_connect(data)
     except HttpParserError as error:
         raise _refusal(error, data, limits) from None
     line = data[: data.find(b"\r\n")]
@@ -129,7 +126,7 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     authority = _parse_authority(hosts[0]) if usual else _authority(hosts, minor)  # type: ignore[index]
     if authority is None:
         raise BadRequest("Host is not a host and perhaps a port")
-    if target[0] != 0x2F or 0x23 in target:
+    if target[0] != 0x2F or 0x23 in target or method[0] < 0x41:
         target, authority = _unusual_target(method, target, authority)
     keep_alive, upgrade = minor == 1, None
     if b"connection" in named:
@@ -256,8 +253,16 @@ def _parse_authority(raw: bytes) -> bytes | None:
     return raw.lower()
 
 
+def _refuse_connect(data: bytes) -> None:
+    """A backend that takes CONNECT, be it of a path, makes a tunnel of a connection that others will use."""
+    if data.lstrip(b"\r\n").startswith(b"CONNECT "):
+        raise BadRequest("this server is no forward proxy", status=501) from None
+
+
 def _unusual_target(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes]:
     """Absolute-form and asterisk-form (RFC 9112 section 3.2), anything else is refused."""
+    if method[0] < 0x41:  # llhttp skips bare CR and LF there; every method begins with a letter
+        raise BadRequest("the request does not begin with a method")
     if target == b"*" and method == b"OPTIONS":
         return target, authority
     match = _ABSOLUTE.fullmatch(target)

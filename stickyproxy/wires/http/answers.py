@@ -19,6 +19,9 @@ from stickyproxy.sansio.identity import Identity
 if TYPE_CHECKING:
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
 
+#: nginx's word for a request whose client left before it was answered; only the access log shows it.
+CLIENT_LEFT = 499
+
 
 class AnswerWriter:
     """Writes the answers of one connection, one after another. ``status`` is 0 until the one in progress has begun."""
@@ -101,8 +104,8 @@ class AnswerWriter:
         self._sent = len(page) - page.index(b"\r\n\r\n") - 4
         self._write(page)
 
-    def switch(self, head: ResponseHead, set_cookie: bytes | None) -> None:
-        """Write a verified 101."""
+    def switch(self, exchange: Exchange, head: ResponseHead, set_cookie: bytes | None) -> Callable[[RelayEnd], None]:
+        """Write a verified 101. What it returns tells of the end of the tunnel: the log, and the backend's count."""
         self.status = 101
         date = b"" if b"date" in head.named else self._factory.date()
         self._write(
@@ -110,6 +113,23 @@ class AnswerWriter:
                 head, body=0, client_minor=1, keep_alive=True, set_cookie=set_cookie, date=date, upgrade=True
             )
         )
+        self.record(exchange)
+        request, self._request = self._request, None  # an idle tunnel costs as little memory as it can
+        assert request is not None and exchange.choice is not None
+        return partial(
+            _tunnel_ended,
+            self._factory,
+            self._identity.client(request),
+            _served_by(exchange),
+            exchange.choice.candidate,
+            request._replace(plain=[], named={}),
+            own_request_id(request) or self.request_id,
+        )
+
+    def left(self, exchange: Exchange) -> None:
+        """The client left before the answer was over."""
+        self.status = self.status or CLIENT_LEFT
+        self.record(exchange)
 
     def record(self, exchange: Exchange | None) -> None:
         """Tell the access log that the answer is over."""
@@ -122,19 +142,6 @@ class AnswerWriter:
             record(
                 HTTPEntry(client, self._request, self.status, self._sent, ended, duration, *served_by, self.request_id)
             )
-
-    def tunnel_recorder(self, exchange: Exchange) -> Callable[[RelayEnd], None]:
-        """What tells the access log, and the backend's count, that the tunnel of this request has ended."""
-        assert self._request is not None and exchange.choice is not None
-        return partial(
-            _tunnel_ended,
-            self._factory,
-            self._identity.client(self._request),
-            _served_by(exchange),
-            exchange.choice.candidate,
-            self._request._replace(plain=[], named={}),  # an idle tunnel costs as little memory as it can
-            own_request_id(self._request) or self.request_id,
-        )
 
 
 def _tunnel_ended(

@@ -16,6 +16,7 @@ from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import HTTPError
 from stickyproxy.model import Peer, RequestHead
 from stickyproxy.sansio.forwarding import DateClock
+from stickyproxy.sansio.http1 import HeadCollector
 from stickyproxy.sansio.identity import Identity, networks
 from stickyproxy.sansio.routing import RouteTable
 from stickyproxy.sweep import Sweep
@@ -63,6 +64,10 @@ class HTTPFrontendFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPFrontend:  # type: ignore[override]
         return HTTPFrontend(self, peer_of(addr))
+
+    def collector(self) -> HeadCollector:
+        """What gathers a head that comes in pieces."""
+        return HeadCollector(is_request=True, limit=self.limits.head, target_limit=self.limits.target)
 
     def identify(self, peer: Peer, local: Peer) -> Identity:
         """What is to be told to backends of a connection from ``peer`` to ``local``."""

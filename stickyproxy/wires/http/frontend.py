@@ -24,21 +24,19 @@ from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import Field, Peer, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, half_close
-from stickyproxy.sansio.body import BodyReader, MalformedBody, read_body
-from stickyproxy.sansio.forwarding import forward_interim, forward_request, forward_trailers, stops_here
+from stickyproxy.sansio.forwarding import check_hops, forward_interim, forward_request, forward_trailers
 from stickyproxy.sansio.http1 import HeadCollector, parse_request_head
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sansio.upgrade import Offer, check_request, is_upgrade
 from stickyproxy.sweep import NEVER
 from stickyproxy.wires.http.answers import AnswerWriter
+from stickyproxy.wires.http.content import TOO_LARGE, Content
 
 if TYPE_CHECKING:
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
 
 #: Seconds that a client has to read the last answer of a connection, while what it still sends is thrown away.
 LINGER = 30.0
-#: nginx's word for a request whose client left before it was answered; only the access log shows it.
-CLIENT_LEFT = 499
 
 #: Fields that are to be looked at before a request is passed on.
 _RARE = frozenset((b"upgrade", b"sec-websocket-key", b"max-forwards"))
@@ -75,13 +73,13 @@ class HTTPFrontend(Protocol):
         self._advancing = False
         self._reading = True
         self._draining = False  # the client has not yet taken what was written
+        self._ended = False  # the client will send no more
         self._collector: HeadCollector | None = None
-        self._reader: BodyReader | None = None
+        self._content: Content | None = None
         self._request: RequestHead | None = None
         self._exchange: Exchange | None = None
         self._relay: Relay | None = None
         self._keep_alive = True
-        self._received = 0  # content of the request in progress
 
     # Twisted's side.
 
@@ -97,13 +95,12 @@ class HTTPFrontend(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         mode = self._mode
-        if mode is _HEAD:
-            if self._advancing or self._draining:
-                self._buffer += data
-            else:
-                self._read_head(data)
-                if self._buffer:
-                    self._advance()
+        if mode is _HEAD and (self._advancing or self._draining):
+            self._buffer += data
+        elif mode is _HEAD:
+            self._read_head(data)
+            if self._buffer:
+                self._advance()
         elif mode is _TUNNEL:
             self._relay.client_data(data)  # type: ignore[union-attr]
         elif mode is _BODY:
@@ -117,17 +114,19 @@ class HTTPFrontend(Protocol):
         self.deadline = self.factory.sweep.after(self.factory.timeouts.send)
         if self._exchange is not None:
             self._exchange.pause_answer()
+        elif self._mode is _HEAD:
+            self._set_reading(False)
 
     def resumeProducing(self) -> None:
         self._draining = False
         if self._exchange is not None:
-            self.deadline = NEVER if self._mode is not _BODY else self.factory.sweep.now + self.factory.body_allowance
+            awaited = self._mode is _BODY and self._reading
+            self.deadline = self.factory.sweep.now + self.factory.body_allowance if awaited else NEVER
             self._exchange.resume_answer()
         elif self._mode is _HEAD:
             self._await_request()
 
-    def stopProducing(self) -> None:
-        """``connectionLost`` follows."""
+    def stopProducing(self) -> None: ...
 
     def readConnectionLost(self) -> None:
         """The client will send no more. A whole request is answered all the same."""
@@ -135,10 +134,11 @@ class HTTPFrontend(Protocol):
             self._relay.client_half_closed()  # type: ignore[union-attr]
         elif self._mode is _ANSWER:
             self._keep_alive = False
+            self._ended = True
+        elif self._mode is _BODY and self._answer.status:
+            self.abort()  # the answer is cut off, too
         elif self._mode is not _CLOSED:
-            self._leave()
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            self._close()
 
     def writeConnectionLost(self) -> None: ...
 
@@ -156,11 +156,16 @@ class HTTPFrontend(Protocol):
             self._linger()
         elif (self._mode is _HEAD or self._mode is _BODY) and not self._answer.status:
             self._refuse(BadRequest("the request did not come in time", status=408))
+        elif self._mode is _LINGER:
+            self._close()
         else:
             self.abort()
 
     def abort(self) -> None:
         """End the connection now; an answer in progress does not look complete."""
+        if self._mode is _TUNNEL:
+            self._relay.abort()  # type: ignore[union-attr]
+            return
         self._leave()
         self.transport.unregisterProducer()
         self.transport.abortConnection()
@@ -186,9 +191,8 @@ class HTTPFrontend(Protocol):
                 end = data.find(b"\r\n\r\n") + 4
                 if end < 4:
                     if data:
-                        limits = factory.limits
                         self.deadline = factory.sweep.after(factory.timeouts.head)
-                        self._collector = HeadCollector(is_request=True, limit=limits.head, target_limit=limits.target)
+                        self._collector = factory.collector()
                         self._collector.feed(data)
                     return
                 head_bytes, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
@@ -212,12 +216,14 @@ class HTTPFrontend(Protocol):
                 self._refuse(error)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
-        self._received = 0
         self._keep_alive = head.keep_alive
         limit = self.factory.limits.body
         if limit is not None and head.body > limit:
-            raise BadRequest("the content is larger than allowed", status=413)
-        offer = None if _RARE.isdisjoint(head.named) else _unusual(head)
+            raise BadRequest(TOO_LARGE, status=413)
+        offer = None
+        if not _RARE.isdisjoint(head.named):
+            check_hops(head)
+            offer = check_request(head) if is_upgrade(head) else None
         whole = 0 <= head.body <= len(rest)
         if whole:
             self._mode = _ANSWER
@@ -230,41 +236,36 @@ class HTTPFrontend(Protocol):
             exchange.start(rest, True)
         else:
             self._mode = _BODY
-            self._reader = read_body(head.body)
+            self._content = Content(head.body, limit)
             self.deadline = self.factory.sweep.now + self.factory.body_allowance
             self._read_body(rest, exchange.start)
 
     def _exchange_of(self, head: RequestHead, offer: Offer | None) -> Exchange:
         factory, identity = self.factory, self._identity
         cluster = factory.route(head)
-        upgrade = offer is not None
-        data = forward_request(head, identity, cluster.affinity.cookie, self._answer.request_id, upgrade)
-        preface = b""
-        if cluster.send_proxy_protocol:
-            preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
+        data = forward_request(head, identity, cluster.affinity.cookie, self._answer.request_id, offer is not None)
+        version = cluster.send_proxy_protocol
+        preface = proxy_header(version, self.peer, peer_of(self.transport.getHost())) if version else b""
         return Exchange(cluster, self, identity.arrival(head), head, data, factory.sweep, offer, preface)
 
     def _read_body(self, data: bytes, send: Callable[[bytes, bool, Sequence[Field]], None] | None = None) -> None:
-        reader, exchange, limit = self._reader, self._exchange, self.factory.limits.body
-        assert reader is not None and exchange is not None
+        content, exchange = self._content, self._exchange
+        assert content is not None and exchange is not None
         try:
-            content = reader.feed(data)
-        except MalformedBody as error:
-            self._refuse(BadRequest(f"the request is malformed: {error}"))
+            piece = content.feed(data)
+        except BadRequest as error:
+            self._refuse(error)
             return
-        self._received += len(content)
-        if limit is not None and self._received > limit:
-            self._refuse(BadRequest("the content is larger than allowed", status=413))
-            return
+        reader = content.reader
         if reader.ended:
             self._mode = _ANSWER
-            self._reader = None
+            self._content = None
             self.deadline = NEVER
             if reader.rest:
                 self._hold(reader.rest)
         elif self._reading:
             self.deadline = self.factory.sweep.now + self.factory.body_allowance
-        (send or exchange.send)(content, reader.ended, forward_trailers(reader.trailers) if reader.trailers else ())
+        (send or exchange.send)(piece, reader.ended, forward_trailers(reader.trailers) if reader.trailers else ())
 
     def _hold(self, data: bytes) -> None:
         """Keep what belongs to the next request, and read no more until it is its turn."""
@@ -321,14 +322,11 @@ class HTTPFrontend(Protocol):
     ) -> None:
         exchange, factory = self._exchange, self.factory
         assert exchange is not None
-        self._answer.switch(head, set_cookie)
-        self._answer.record(exchange)
+        ended = self._answer.switch(exchange, head, set_cookie)
         self.transport.unregisterProducer()
         factory.sweep.forget(self)
-        ended = self._answer.tunnel_recorder(exchange)
-        relay = self._relay = Relay(
-            self.transport, connection.transport, idle=factory.timeouts.tunnel, sweep=factory.sweep, ended=ended
-        )
+        idle, sweep = factory.timeouts.tunnel, factory.sweep
+        relay = self._relay = Relay(self.transport, connection.transport, idle=idle, sweep=sweep, ended=ended)
         self._mode = _TUNNEL
         self._exchange = self._request = None
         connection.become_tunnel(relay)
@@ -373,13 +371,23 @@ class HTTPFrontend(Protocol):
 
     def _linger(self) -> None:
         """Close so that the client can read the last answer: a close with unread bytes would reset the connection."""
-        self._mode = _LINGER
         self._buffer = b""
-        self._collector = self._reader = None
+        self._collector = self._content = None
+        if self._ended:
+            self._close()
+            return
+        self._mode = _LINGER
         self.deadline = self.factory.sweep.after(LINGER)
         self.transport.unregisterProducer()
         half_close(self.transport)
         self._set_reading(True)
+
+    def _close(self) -> None:
+        """Read no more, and be gone when the client has taken all; it has no longer for that than for any answer."""
+        self._leave()
+        self.deadline = self.factory.sweep.after(self.factory.timeouts.send)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def _leave(self) -> None:
         """Forget the request in progress: the client is gone, or as good as gone."""
@@ -388,13 +396,5 @@ class HTTPFrontend(Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_lost()
-            self._answer.status = self._answer.status or CLIENT_LEFT
-            self._answer.record(exchange)
+            self._answer.left(exchange)
         self._request = None
-
-
-def _unusual(head: RequestHead) -> Offer | None:
-    """The WebSocket that ``head`` asks for. Raises ``HTTPError`` for what goes no further than here."""
-    if stops_here(head):
-        raise HTTPError("Max-Forwards ends here", status=501 if head.method == b"TRACE" else 200)
-    return check_request(head) if is_upgrade(head) else None
