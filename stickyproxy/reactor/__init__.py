@@ -1,15 +1,23 @@
 """Twisted's reactor on libuv: TCP connections are moved by uvloop's own transports. Floor 2.
 
-Useful to any Twisted program: ``twistd --reactor=stickyproxy-uv web``, or before any other import of the reactor::
+Useful to any Twisted program: ``twistd --reactor=stickyproxy-uv web``, or before anything imports the reactor::
 
     from stickyproxy.reactor import install
     install()
 
-It needs uvloop. All but TCP is inherited from Twisted's asyncio reactor: UNIX sockets, UDP, processes, threads, timers.
+All but TCP is inherited from Twisted's asyncio reactor: UNIX sockets, UDP, processes, threads, timers, signals.
 """
 
 from __future__ import annotations
 
-from stickyproxy.reactor.reactor import UVReactor, install
 
-__all__ = ["UVReactor", "install"]
+def install() -> None:
+    """Make a ``UVReactor`` the reactor of this process.
+
+    Raises ``ImportError`` without uvloop, and ``ReactorAlreadyInstalledError``.
+    """
+    from twisted.internet.main import installReactor
+
+    from stickyproxy.reactor.uv import UVReactor
+
+    installReactor(UVReactor())

@@ -20,11 +20,11 @@ from twisted.internet.tcp import _getrealname
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.reactor.stream import Stream
+from stickyproxy.reactor.stream import Stream, StreamSocket
 
 if TYPE_CHECKING:
     from stickyproxy.reactor.ports import Connector, Port
-    from stickyproxy.reactor.reactor import UVReactor
+    from stickyproxy.reactor.uv import UVReactor
 
 
 @implementer(ITCPTransport, ITLSTransport, ISystemHandle, IConsumer, IPushProducer, ILoggingContext)
@@ -35,7 +35,7 @@ class Connection(Stream):
     _tlsClientDefault: bool
     _origin: str  # for the log: which connection this is
 
-    def __init__(self, reactor: UVReactor, sock: socket.socket, protocol: Any, peer: IPv4Address | IPv6Address) -> None:
+    def __init__(self, reactor: UVReactor, sock: StreamSocket, protocol: Any, peer: IPv4Address | IPv6Address) -> None:
         super().__init__(reactor, sock, protocol)
         self._peer = peer
 
@@ -119,7 +119,7 @@ class ServerConnection(Connection):
     def __init__(
         self,
         reactor: UVReactor,
-        sock: socket.socket,
+        sock: StreamSocket,
         protocol: Any,
         peer: IPv4Address | IPv6Address,
         server: Port | None,
@@ -130,7 +130,7 @@ class ServerConnection(Connection):
         self.sessionno = number
 
         self._origin = f"{number},{peer.host}"
-        port = server._realPortNumber if server is not None else self.socket.getsockname()[1]
+        port = server._realPortNumber if server is not None else sock.getsockname()[1]
         self._name = f"<{type(protocol).__name__} #{number} on {port}>"
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class ClientConnection(Connection):
     def __init__(
         self,
         reactor: UVReactor,
-        sock: socket.socket,
+        sock: StreamSocket,
         protocol: Any,
         peer: IPv4Address | IPv6Address,
         connector: Connector,

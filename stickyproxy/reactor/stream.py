@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from stickyproxy.reactor.early import EarlyBytes
 
 if TYPE_CHECKING:
-    from stickyproxy.reactor.reactor import UVReactor
+    from stickyproxy.reactor.uv import UVReactor
 
 DONE = Failure(CONNECTION_DONE)
 LOST = Failure(CONNECTION_LOST)
@@ -37,19 +37,21 @@ def ignore(data: object) -> None:
 
 
 class StreamSocket(socket.socket):
-    """The socket of a stream: its descriptor belongs to libuv, therefore closing it is to lose the connection."""
+    """The socket of a stream: once that has it, the descriptor is libuv's, and closing it loses the connection."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("family", "stream")
 
-    stream: Stream | None
+    family: socket.AddressFamily
+    type = socket.SOCK_STREAM  # both are known, and Python is slow in finding names for their numbers
 
-    def __init__(self, sock: socket.socket, stream: Stream) -> None:
-        super().__init__(sock.family, sock.type, sock.proto, sock.detach())
-        self.stream = stream
+    def __init__(self, family: socket.AddressFamily, descriptor: int) -> None:
+        super().__init__(family, socket.SOCK_STREAM, 0, descriptor)
+        self.family = family
+        self.stream: Stream | None = None
 
     def close(self) -> None:
         if self.stream is not None:
-            self.stream.lose(DONE)
+            self.stream.abandon()
         else:
             super().close()
 
@@ -64,6 +66,7 @@ class Stream:
     _log = Logger()
     _native: Any = None  # uvloop's transport, from connection_made on
     _reason: Failure | None = None  # why the connection will have been lost
+    _orderly = True  # the peer is to learn of the end
     _reading_paused = False  # our protocol wants no bytes
     _read_closed = False  # the peer has sent its FIN
     _early: EarlyBytes | None = None
@@ -72,9 +75,10 @@ class Stream:
     _write_closing = _write_closed = False
     _buffer_size = WRITE_LIMIT
 
-    def __init__(self, reactor: UVReactor, sock: socket.socket, protocol: Any) -> None:
+    def __init__(self, reactor: UVReactor, sock: StreamSocket, protocol: Any) -> None:
         self.reactor = reactor
-        self.socket = StreamSocket(sock, self)
+        self.socket = sock
+        sock.stream = self
         self.protocol = protocol
         self._speaking = reactor.speaking
 
@@ -180,7 +184,13 @@ class Stream:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         except OSError:
             pass  # it is closed already
+        self._orderly = False
         self.lose(Failure(ConnectionAborted()))
+
+    def abandon(self) -> None:
+        """Close our descriptor without a word to the peer: others may have the connection."""
+        self._orderly = False
+        self.lose(DONE)
 
     def loseWriteConnection(self) -> None:
         """Send a FIN after what is written; we go on reading."""
@@ -287,8 +297,9 @@ class Stream:
         if self._native is not None and not self._native.is_closing():
             self._reason = reason
             self._native.abort()
-            try:
-                self.socket.shutdown(socket.SHUT_RDWR)  # the loop may not run again
+        if self._orderly:
+            try:  # libuv closes later, perhaps never if the reactor stops, and others may have the descriptor, too
+                self.socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
         protocol, producer = self.protocol, self.producer

@@ -15,7 +15,7 @@ Program = Callable[[Any], Awaitable[None]]
 
 def make_uv() -> Any:
     pytest.importorskip("uvloop", reason="without uvloop there is no reactor of ours")
-    from stickyproxy.reactor import UVReactor
+    from stickyproxy.reactor.uv import UVReactor
 
     return UVReactor()
 
@@ -93,7 +93,7 @@ class Recorder(Protocol):
 
 
 class Counted(ClientFactory):
-    """A factory, of servers or clients, that gives out one protocol and counts its starts and stops."""
+    """A factory, of servers or clients, that gives out one protocol; ``ended`` when a connector has let go of it."""
 
     noisy = False
 
@@ -108,6 +108,8 @@ class Counted(ClientFactory):
 
     def stopFactory(self) -> None:
         self.events.append("stop")
+        if self.reason is not None and not self.ended.called:
+            self.ended.callback(None)
 
     def startedConnecting(self, connector: Any) -> None:
         self.events.append("connecting")
@@ -119,12 +121,10 @@ class Counted(ClientFactory):
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         self.events.append("failed")
         self.reason = reason
-        self.ended.callback(None)
 
     def clientConnectionLost(self, connector: Any, reason: Failure) -> None:
         self.events.append("lost")
         self.reason = reason
-        self.ended.callback(None)
 
 
 class OneProtocol(Factory):

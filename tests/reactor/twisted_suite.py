@@ -28,7 +28,7 @@ EXCEPTIONS = {
 
 def UVReactor(case: object) -> object:  # noqa: N802 - it names the classes of the tests
     """A reactor of ours for one test, whose loop is closed after it."""
-    from stickyproxy.reactor import UVReactor
+    from stickyproxy.reactor.uv import UVReactor
 
     reactor = UVReactor()
     case.addCleanup(reactor.loop.close)  # type: ignore[attr-defined]

@@ -14,7 +14,6 @@ import uvloop
 from twisted.internet._signals import SignalHandling, _MultiSignalHandling
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import DelayedCall, ReactorBase
-from twisted.internet.main import installReactor
 from twisted.python import context
 from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
@@ -173,10 +172,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def install() -> UVReactor:
-    """Make a ``UVReactor`` the reactor of this process. Raises ``ReactorAlreadyInstalledError``."""
-    reactor = UVReactor()
-    installReactor(reactor)
-    return reactor
