@@ -26,9 +26,8 @@ from zope.interface import implementer
 
 from stickyproxy.tls.flow import InnerProducer, Phase, Sending, count_records
 from stickyproxy.tls.layer import TLSLayer
+from stickyproxy.tls.records import RECORD, give, read, take, write
 
-#: The most that a TLS record carries (RFC 8446 section 5.1).
-_RECORD = 16384
 #: So much may be written in one turn before it is encrypted at once, and during the handshake before a producer pauses.
 _BUFFER = 65536
 #: Room for tickets and alerts beside the records of one write.
@@ -94,7 +93,7 @@ class TLSTransport(TLSLayer):
     def dataReceived(self, data: bytes) -> None:
         if self._phase is _CLOSED or not self._reading:
             return
-        self._connection.bio_write(data)
+        give(self._connection, data)
         if not self._ahead and len(data) > 5 and (data[3] << 8 | data[4]) + 5 == len(data):
             self._records += 1
         else:
@@ -166,12 +165,12 @@ class TLSTransport(TLSLayer):
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
-            self._drain(_RECORD)
+            self._drain(RECORD)
             return
         except Exception:  # the callbacks of whoever made the connection may raise anything
             self._fail(Failure())
             return
-        self._drain(_RECORD)
+        self._drain(RECORD)
         self._phase = _OPEN
         self._handshaken = True
         self._stop_timer()
@@ -189,12 +188,12 @@ class TLSTransport(TLSLayer):
 
     def _receive(self) -> None:
         records, self._records = self._records, 0
-        recv = self._connection.recv
+        connection = self._connection
         parts: list[bytes] = []
         failure = None
         try:
             for _ in range(records):
-                parts.append(recv(_RECORD))  # noqa: PERF401 - what came before an exception is needed
+                parts.append(read(connection))  # noqa: PERF401 - what came before an exception is needed
         except SSL.WantReadError:
             self._drain(_SPARE)  # something else than data, which OpenSSL may have answered
         except SSL.ZeroReturnError:
@@ -216,10 +215,7 @@ class TLSTransport(TLSLayer):
         out.clear()
         self._out_size = 0
         try:
-            if len(data) <= _RECORD:
-                self._connection.send(data)
-            else:
-                self._connection.sendall(data)
+            write(self._connection, data)
         except SSL.Error:
             self._fail(Failure())
         else:
@@ -227,14 +223,10 @@ class TLSTransport(TLSLayer):
 
     def _drain(self, size: int) -> None:
         """Pass on what OpenSSL has to send. With room for all of it in ``size`` bytes that is a single call."""
-        try:
-            while True:
-                chunk = self._connection.bio_read(size)
-                self.transport.write(chunk)
-                if len(chunk) < size:
-                    return
-        except SSL.WantReadError:
-            return
+        while chunk := take(self._connection, size):
+            self.transport.write(chunk)
+            if len(chunk) < size:
+                return
 
     # How it ends
 
