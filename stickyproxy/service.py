@@ -30,12 +30,12 @@ from stickyproxy.extensions import Extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
+from stickyproxy.reactor.turn import Turn
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.sweep import Sweep
 from stickyproxy.tls import (
     CertificateStore,
     TLSFactory,
-    Turns,
     client_creator,
     server_connection_creator,
     tls_factory,
@@ -147,7 +147,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
     random = Random()
     directory = configuration.path.parent if configuration.path else None
     clusters = {
-        spec.name: build_cluster(spec, reactor, extensions, random=random, directory=directory)
+        spec.name: build_cluster(spec, reactor, extensions, random=random, directory=directory, turn=sweep.turn)
         for spec in configuration.clusters
     }
     proxy = Proxy(configuration, clusters)
@@ -193,7 +193,7 @@ def _wrapped(factory: IProtocolFactory, spec: FrontendSpec, sweep: Sweep, reacto
     """PROXY header, then TLS, then the protocol: the order in which they are on the wire."""
     if spec.tls is not None:
         creator = _tls_creator(spec.tls, _ALPN[spec.protocol])
-        factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head)
+        factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head, turn=sweep.turn)
     if spec.accept_proxy_protocol:
         factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
     return factory
@@ -210,10 +210,20 @@ def _tls_creator(spec: FrontendTLS, alpn: tuple[bytes, ...]) -> Any:
 
 
 def build_cluster(
-    spec: ClusterSpec, reactor: Any, extensions: Extensions, *, random: Random, directory: Path | None
+    spec: ClusterSpec,
+    reactor: Any,
+    extensions: Extensions,
+    *,
+    random: Random,
+    directory: Path | None,
+    turn: Turn | None = None,
 ) -> Cluster:
-    """One cluster on its own, for ``AffinityResource`` and protocols of your own. Raises as ``build`` does."""
-    members = [_member(spec, backend, reactor) for backend in spec.backends]
+    """One cluster on its own, for ``AffinityResource`` and protocols of your own. Raises as ``build`` does.
+
+    ``turn``: the one of ``reactor``, None: one of its own.
+    """
+    turn = turn or Turn(reactor)
+    members = [_member(spec, backend, reactor, turn) for backend in spec.backends]
     affinity = extensions.of(IAffinity)[spec.affinity.name]
     balancer = extensions.of(IBalancer)[spec.balance.name]
     context: dict[str, Any] = {"cluster": spec.name, "clock": time.time, "random": random}
@@ -227,14 +237,14 @@ def build_cluster(
     )
 
 
-def _member(spec: ClusterSpec, backend: Backend, reactor: Any) -> Member:
+def _member(spec: ClusterSpec, backend: Backend, reactor: Any, turn: Turn) -> Member:
     return Member(
         backend,
         clientFromString(reactor, _patient(backend.endpoint, spec.timeouts.connect)),
         reactor,
         connect_timeout=spec.timeouts.connect,
         pool_size=spec.pool.size,
-        wrap_tls=_wrap_tls(spec.tls, backend, reactor) if spec.tls is not None else None,
+        wrap_tls=_wrap_tls(spec.tls, backend, reactor, turn) if spec.tls is not None else None,
     )
 
 
@@ -245,13 +255,12 @@ def _patient(endpoint: str, timeout: float) -> str:
     return f"{endpoint}:timeout={int(timeout) + 1}"
 
 
-def _wrap_tls(spec: BackendTLS, backend: Backend, reactor: Any) -> WrapTLS:
+def _wrap_tls(spec: BackendTLS, backend: Backend, reactor: Any, turn: Turn) -> WrapTLS:
     server_name = spec.server_name or host_of(backend.endpoint)
     if server_name is None:
         raise ValueError(f"backend {backend.id}: {backend.endpoint} names no host to verify: set tls.server_name")
     creator = client_creator(server_name, ca=spec.ca, certificate=spec.certificate, verify=spec.verify)
-    turns = Turns(reactor)
-    return lambda factory: TLSFactory(creator, True, factory, reactor, turns=turns)
+    return lambda factory: TLSFactory(creator, True, factory, reactor, turn=turn)
 
 
 def _key_ring(spec: ClusterSpec, directory: Path | None) -> KeyRing:

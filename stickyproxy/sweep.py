@@ -11,7 +11,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from stickyproxy.turn import Turn
+from stickyproxy.reactor.turn import Turn
 
 #: The ``deadline`` of what has none.
 NEVER = float("inf")

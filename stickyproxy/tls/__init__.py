@@ -14,7 +14,6 @@ from stickyproxy.tls.client import (
 )
 from stickyproxy.tls.contexts import ServerConnectionCreator, server_connection_creator
 from stickyproxy.tls.factory import TLSClientEndpoint, TLSFactory, tls_factory, wrap_client_endpoint
-from stickyproxy.tls.flow import Turns
 from stickyproxy.tls.transport import TLSTransport
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "TLSConfigurationError",
     "TLSFactory",
     "TLSTransport",
-    "Turns",
     "client_creator",
     "load_authorities",
     "load_certificate",

@@ -21,7 +21,7 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.tls.flow import Turns
+from stickyproxy.reactor.turn import Turn
 from stickyproxy.tls.transport import TLSTransport
 
 #: Seconds for a handshake, from the TCP connection on.
@@ -38,7 +38,7 @@ class TLSFactory(WrappingFactory[Any]):
     With ``await_handshake`` a protocol is connected (``makeConnection``) when the handshake is done, and never if it
     fails; without, as Twisted does, when TCP is, and then it hears of the failure (``connectionLost``).
     ``handshake_ended`` is called once for each connection, with what went wrong or None; the default logs failures.
-    ``turns`` may be shared by factories of one clock.
+    ``turn`` is where records are sent; give one to all that shares the reactor ``clock``. None: one of its own.
     """
 
     noisy = False
@@ -55,7 +55,7 @@ class TLSFactory(WrappingFactory[Any]):
         close_timeout: float = CLOSE_TIMEOUT,
         await_handshake: bool = False,
         handshake_ended: Callable[[TLSTransport, Failure | None], object] | None = None,
-        turns: Turns | None = None,
+        turn: Turn | None = None,
     ) -> None:
         super().__init__(wrapped_factory)
         self.clock = clock
@@ -63,7 +63,7 @@ class TLSFactory(WrappingFactory[Any]):
         self.close_timeout = close_timeout
         self.await_handshake = await_handshake
         self.handshake_ended = handshake_ended or self._log_failure
-        self.turns = turns or Turns(clock)
+        self.turn = turn or Turn(clock)
         self._creator: Any = creator
         self._is_client = is_client
 
@@ -94,9 +94,10 @@ def tls_factory(
     clock: IReactorTime,
     *,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    turn: Turn | None = None,
 ) -> TLSFactory:
     """A factory of TLS servers: a protocol of ``wrapped_factory`` is connected when a client's handshake is done."""
-    return TLSFactory(creator, False, wrapped_factory, clock, handshake_timeout, await_handshake=True)
+    return TLSFactory(creator, False, wrapped_factory, clock, handshake_timeout, await_handshake=True, turn=turn)
 
 
 @implementer(IStreamClientEndpoint)
@@ -114,7 +115,7 @@ class TLSClientEndpoint:
         self._creator = creator
         self._clock = clock
         self._handshake_timeout = handshake_timeout
-        self._turns = Turns(clock)
+        self._turn = Turn(clock)
 
     def connect(self, protocol_factory: IProtocolFactory) -> Deferred[IProtocol]:
         return Deferred.fromCoroutine(self._connect(protocol_factory))
@@ -134,7 +135,7 @@ class TLSClientEndpoint:
             self._handshake_timeout,
             await_handshake=True,
             handshake_ended=ended,
-            turns=self._turns,
+            turn=self._turn,
         )
         outer: Any = await self._endpoint.connect(factory)
         await handshake

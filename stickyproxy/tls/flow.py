@@ -1,4 +1,4 @@
-"""What the TLS transport leans on: its states, turns of the reactor, producers, and where records end. Floor 2."""
+"""What the TLS transport leans on: its states, producers, and where records end. Floor 2."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IPushProducer, IReactorTime
-from twisted.logger import Logger
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 
@@ -31,31 +30,6 @@ class Turning(Protocol):
     """What does what is due when its turn comes."""
 
     def turn(self) -> None: ...
-    def abortConnection(self) -> None: ...
-
-
-class Turns:
-    """One timed call for all that have something to do at the next turn of the reactor."""
-
-    _log = Logger()
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._due: list[Turning] = []
-
-    def add(self, turning: Turning) -> None:
-        if not self._due:
-            self._clock.callLater(0, self._run)
-        self._due.append(turning)
-
-    def _run(self) -> None:
-        due, self._due = self._due, []
-        for turning in due:
-            try:
-                turning.turn()
-            except Exception:
-                self._log.failure("{transport!r} failed in its turn", transport=turning)
-                turning.abortConnection()
 
 
 @implementer(IPushProducer)

@@ -2,8 +2,8 @@
 
 It stands where Twisted's ``TLSMemoryBIOProtocol`` does, and goes by these rules:
 
-- What is written in one turn of the reactor is encrypted and sent together: at the end of ``dataReceived``, or at the
-  next turn.
+- What is written in one turn of the reactor is encrypted together, at the end of ``dataReceived`` or of the turn, and
+  sent with what others send (``stickyproxy.reactor.turn``).
 - The end of the TCP stream without the alert close_notify is a truncation: ``ConnectionLost``, not ``ConnectionDone``.
 - A peer that sends close_notify ends its own direction (RFC 8446 section 6.1). A protocol that provides
   ``IHalfCloseableProtocol`` hears ``readConnectionLost`` and may go on writing, in TLS 1.2 too; for any other the
@@ -46,7 +46,8 @@ class TLSTransport(TLSLayer):
 
     __slots__ = (
         "_ahead", "_handshaken", "_header", "_out", "_out_size", "_paused", "_phase", "_producer", "_reading",
-        "_reason", "_records", "_scheduled", "_sending", "_timer", "connected", "disconnecting", "factory",
+        "_reason", "_records", "_scheduled", "_sending", "_timer", "_write_below", "connected", "disconnecting",
+        "factory",
     )  # fmt: skip
 
     def __init__(self, factory: Any, wrapped_protocol: Any) -> None:
@@ -73,6 +74,7 @@ class TLSTransport(TLSLayer):
 
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
+        self._write_below = self.factory.turn.writer(transport)
         self.connectionMade()
 
     def connectionMade(self) -> None:
@@ -159,7 +161,14 @@ class TLSTransport(TLSLayer):
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self.factory.turns.add(self)
+            self.factory.turn.at_end(self._turn_or_abort)
+
+    def _turn_or_abort(self) -> None:
+        try:
+            self.turn()
+        except BaseException:
+            self.abortConnection()
+            raise
 
     def _shake_hands(self) -> None:
         try:
@@ -224,7 +233,7 @@ class TLSTransport(TLSLayer):
     def _drain(self, size: int) -> None:
         """Pass on what OpenSSL has to send. With room for all of it in ``size`` bytes that is a single call."""
         while chunk := take(self._connection, size):
-            self.transport.write(chunk)
+            self._write_below(chunk)
             if len(chunk) < size:
                 return
 

@@ -1,12 +1,11 @@
-"""Where TLS records end, and turns of the reactor."""
+"""Where TLS records end."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 
-from stickyproxy.tls.flow import Turns, count_records
+from stickyproxy.tls.flow import count_records
 
 
 @given(
@@ -39,34 +38,3 @@ def test_nonsense_is_counted_without_harm(data: bytes) -> None:
     assert 0 <= ended <= len(data) // 5
     assert ahead >= -1
     assert len(header) < 5
-
-
-class _Turning:
-    """Notes when its turns come; the first time it asks for another."""
-
-    def __init__(self, turns: Turns, clock: Clock, *, again: bool = False) -> None:
-        self.turns, self.clock, self.again = turns, clock, again
-        self.seen: list[int] = []
-
-    def turn(self) -> None:
-        self.seen.append(len(self.clock.getDelayedCalls()))
-        if self.again:
-            self.again = False
-            self.turns.add(self)
-
-    def abortConnection(self) -> None:
-        raise AssertionError
-
-
-def test_turns_come_once_and_later() -> None:
-    """All that is due shares one timed call, and what that makes due waits for the one after."""
-    clock = Clock()
-    turns = Turns(clock)
-    once, twice = _Turning(turns, clock), _Turning(turns, clock, again=True)
-    turns.add(twice)
-    turns.add(once)
-    assert (once.seen, twice.seen, len(clock.getDelayedCalls())) == ([], [], 1)
-    clock.advance(0)
-    assert once.seen == [1]  # the second turn of the other was only asked for
-    assert twice.seen == [0, 0]
-    assert clock.getDelayedCalls() == []
