@@ -20,7 +20,8 @@ from twisted.internet.tcp import _getrealname
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.reactor.stream import Stream, StreamSocket
+from stickyproxy.reactor.stream import Stream
+from stickyproxy.reactor.streamsocket import StreamSocket
 
 if TYPE_CHECKING:
     from stickyproxy.reactor.ports import Connector, Port

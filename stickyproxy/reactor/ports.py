@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from stickyproxy.reactor.connection import ClientConnection, ServerConnection
-from stickyproxy.reactor.stream import StreamSocket
+from stickyproxy.reactor.streamsocket import StreamSocket
 
 if TYPE_CHECKING:
     from stickyproxy.reactor.uv import UVReactor

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyproxy.reactor.early import EarlyBytes
+from stickyproxy.reactor.streamsocket import StreamSocket
 
 if TYPE_CHECKING:
     from stickyproxy.reactor.uv import UVReactor
@@ -34,26 +35,6 @@ WRITE_LIMIT = 64 * 1024  # as Twisted's FileDescriptor.bufferSize: a producer pa
 
 def ignore(data: object) -> None:
     """``write`` of a connection that is over."""
-
-
-class StreamSocket(socket.socket):
-    """The socket of a stream: once that has it, the descriptor is libuv's, and closing it loses the connection."""
-
-    __slots__ = ("family", "stream")
-
-    family: socket.AddressFamily
-    type = socket.SOCK_STREAM  # both are known, and Python is slow in finding names for their numbers
-
-    def __init__(self, family: socket.AddressFamily, descriptor: int) -> None:
-        super().__init__(family, socket.SOCK_STREAM, 0, descriptor)
-        self.family = family
-        self.stream: Stream | None = None
-
-    def close(self) -> None:
-        if self.stream is not None:
-            self.stream.abandon()
-        else:
-            super().close()
 
 
 class Stream:
