@@ -77,24 +77,12 @@ class Turn:
 
         def flush() -> None:
             nonlocal waiting
-            if not waiting:
-                return
-            waiting = False
-            pieces = transport._tempDataBuffer
-            if (
-                transport.dataBuffer
-                or not pieces
-                or not transport.connected
-                or transport._aborting
-                or transport._writeDisconnected
-            ):
-                return  # the reactor was quicker, or it is over
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            try:
-                sent = send(data)
-            except OSError:  # full, or broken: the transport finds out which, and tells as usual
-                sent = 0
-            _sent(transport, data[sent:])
+            if waiting:
+                waiting = False
+                if transport.connected and not (
+                    transport.dataBuffer or transport._aborting or transport._writeDisconnected
+                ):  # else the reactor was quicker, or it is over
+                    _send(transport, send)
 
         return write
 
@@ -114,8 +102,17 @@ class Turn:
             self._clock.callLater(0, self._end)
 
 
-def _sent(transport: Any, left: bytes) -> None:
-    """What was waiting in ``transport`` is sent, but for ``left``."""
+def _send(transport: Any, send: Callable[[bytes], int]) -> None:
+    """What waits in ``transport`` is sent; what the socket does not take goes on waiting."""
+    pieces = transport._tempDataBuffer
+    if not pieces:
+        return
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    try:
+        sent = send(data)
+    except OSError:  # full, or broken: the transport finds out which, and tells as usual
+        sent = 0
+    left = data[sent:]
     transport._tempDataBuffer = [left] if left else []
     transport._tempDataLen = len(left)
     if left:
