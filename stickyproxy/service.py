@@ -195,7 +195,13 @@ def _wrapped(factory: IProtocolFactory, spec: FrontendSpec, sweep: Sweep, reacto
         creator = _tls_creator(spec.tls, _ALPN[spec.protocol])
         factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head, turn=sweep.turn)
     if spec.accept_proxy_protocol:
-        factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
+        factory = ProxyProtocolFactory(
+            factory,
+            spec.accept_proxy_protocol,
+            sweep,
+            timeout=spec.timeouts.head,
+            watch=spec.protocol == "tcp" and spec.tls is None,
+        )
     return factory
 
 

@@ -46,6 +46,16 @@ class BadProxyHeader(StickyproxyError):
     """What came is not a PROXY header."""
 
 
+def announces(data: bytes) -> bool | None:
+    """Whether a stream that begins with ``data`` begins with a PROXY header; None: more is needed to say."""
+    for signature in (_V1, _V2):
+        if data.startswith(signature):
+            return True
+        if signature.startswith(data):
+            return None
+    return False
+
+
 class HeaderParser:
     """Reads the header from the beginning of a connection, in whatever pieces it comes."""
 

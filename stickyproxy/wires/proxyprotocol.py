@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import address
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol, IProtocolFactory
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,7 +19,7 @@ from zope.interface import implementer
 from stickyproxy.addresses import peer_of
 from stickyproxy.model import Peer
 from stickyproxy.sansio.identity import Networks
-from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser
+from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser, announces
 from stickyproxy.sweep import NEVER, Sweep
 
 _log = Logger()
@@ -33,19 +33,25 @@ class ProxyProtocolFactory:
     peer whose header is not complete after ``timeout`` seconds, or is none, is dropped. ``wrapped.buildProtocol`` is
     called when the header is there, with the address that it names (without one: of the proxy). Put TLS behind this,
     as the wrapped factory: a proxy speaks before the handshake.
+
+    A PROXY header from anyone else is a bad request. HTTP and TLS refuse it by themselves; ``watch`` is for protocols
+    that would pass it on to a backend, which might believe it: such a client is dropped.
     """
 
-    def __init__(self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float) -> None:
+    def __init__(
+        self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float, *, watch: bool = False
+    ) -> None:
         self.wrapped = wrapped
         self.sweep = sweep
         self.timeout = timeout
         self._networks = Networks(networks)
+        self._watch = watch
 
     def buildProtocol(self, addr: Any) -> IProtocol | None:
         if peer_of(addr).host in self._networks:
             return _Awaiting(self, addr)
         built: IProtocol | None = self.wrapped.buildProtocol(addr)
-        return built
+        return _Watched(built, addr) if self._watch and built is not None else built
 
     def doStart(self) -> None:
         self.wrapped.doStart()
@@ -112,3 +118,49 @@ class _Awaiting(Protocol):
         self._refused = True
         self._factory.sweep.forget(self)
         self.transport.abortConnection()
+
+
+@implementer(IHalfCloseableProtocol)
+class _Watched(Protocol):
+    """A client that may not send a PROXY header: his first bytes are looked at, and then this is out of the way."""
+
+    transport: Any
+
+    def __init__(self, inner: IProtocol, addr: Any) -> None:
+        self._inner = inner
+        self._addr = addr
+        self._held = b""
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self._inner.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._held += data
+        header = announces(self._held)
+        if header:
+            _log.info("{peer} is dropped: it sent a PROXY header, but is no proxy that may", peer=self._addr)
+            self._held = b""
+            self.transport.abortConnection()
+        elif header is False:
+            self._hand_over()
+
+    def readConnectionLost(self) -> None:
+        self._hand_over()
+        if IHalfCloseableProtocol.providedBy(self._inner):
+            self._inner.readConnectionLost()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        if IHalfCloseableProtocol.providedBy(self._inner):
+            self._inner.writeConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._inner.connectionLost(reason)
+
+    def _hand_over(self) -> None:
+        self.transport.protocol = self._inner
+        held, self._held = self._held, b""
+        if held:
+            self._inner.dataReceived(held)

@@ -276,3 +276,42 @@ async def test_real_tls_comes_behind_the_header(tmp_path):
 
     assert await _listen(factory, ask) == b"192.0.2.1 127.0.0.1"
     assert behind.addresses == [IPv4Address("TCP", "192.0.2.1", 56324)]
+
+
+class Watching(Front):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factory = ProxyProtocolFactory(self.behind, ["10.0.0.0/8"], Sweep(self.clock, 0.5), 3, watch=True)
+        self.transport = self.connect(IPv4Address("TCP", "192.0.2.9", 1))
+
+
+@pytest.mark.parametrize("header", [V1, header_v2(CLIENT, SERVER)])
+@pytest.mark.parametrize("step", [1, 1000])
+def test_a_header_from_somebody_who_may_not_send_one_ends_it(header, step):
+    """A client cannot lend himself an address: a backend that believes PROXY headers never sees his."""
+    front = Watching()
+    for at in range(0, len(header), step):
+        if front.transport.connected and not front.transport.aborted:
+            front.transport.deliver(header[at : at + step])
+    assert front.transport.aborted
+    assert front.behind.built[0].received == b""
+
+
+@pytest.mark.parametrize("data", [b"hello", b"PROX", b"\r\n", b"P", b"PROXIES"])
+def test_whoever_says_anything_else_is_served(data):
+    """First bytes that only look like a header for a while get through, at the latest at the end of the stream."""
+    front = Watching()
+    for byte in data:
+        front.transport.deliver(bytes([byte]))
+    front.transport.half_close()
+    (behind,) = front.behind.built
+    assert (behind.received, behind.half_closed) == (data, True)
+
+
+def test_a_watched_client_is_connected_at_once():
+    """A server that speaks first need not wait for the client's first byte, and the loss of the client is told."""
+    front = Watching()
+    (behind,) = front.behind.built
+    assert behind.transport is front.transport
+    front.transport.lose()
+    assert behind.lost is not None
