@@ -71,11 +71,12 @@ def let_open_files() -> None:
 
 
 def failures(outcomes: list[Outcome]) -> list[str]:
-    """What makes the run fail: a proxy that could not be measured, and memory of ours that follows a body's size."""
+    """What makes the run fail: a proxy that could not be measured, what ours complained of, its memory growing."""
     found = []
     for outcome in outcomes:
         ours = [row for row in outcome.rows if row.name.startswith(OURS)]
         found += [f"{outcome.case.title}: {row.problem}" for row in outcome.rows if row.problem]
+        found += [f"{outcome.case.title}: {complaint}" for complaint in outcome.complaints]
         if outcome.case.name.startswith("memory"):
             grown = [(row.name, row.median.growth) for row in ours if row.median and row.median.growth >= GROWTH_LIMIT]
             found += [f"{outcome.case.title}: {name} grew by {growth:.1f} MiB" for name, growth in grown]
@@ -103,7 +104,11 @@ def run(chosen: argparse.Namespace) -> int:
             those = [one for one in taking_part if one.name.startswith(OURS)] if ours else taking_part
             outcomes.append(bench.run(case, those))
     seen = {row.name for outcome in outcomes for row in outcome.rows}
-    versions = {one.name: one.version() for one in taking_part if one.name in seen}
+    versions = {
+        one.name: " on ".join([one.version(), *([bench.reactors[one.name]] if one.name in bench.reactors else [])])
+        for one in taking_part
+        if one.name in seen
+    }
     today = datetime.date.today()
     text = report.document(outcomes, options, versions, today)
     print(json.dumps(report.as_json(outcomes, options, versions, today), indent=2) if chosen.json else text)

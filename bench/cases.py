@@ -79,8 +79,8 @@ def wrk(port: int, cookie: str, options: Options, scheme: str = "http", close: b
     """As much as the proxy can take: 64 connections, a request under way on each. It runs for whole seconds."""
     timing = ["-t1", "-c64", f"-d{max(1, round(options.seconds))}s", "--timeout", "10s"]
     script = ["-s", str(_HERE / "path.lua"), f"{scheme}://127.0.0.1:{port}/"]
-    closing = {"BENCH_CLOSE": "1"} if close else {}
-    return Command(["wrk", *timing, *script], {"BENCH_COOKIE": cookie, "BENCH_SKIP": "1000", **closing})
+    how = {"BENCH_CLOSE": "1", "BENCH_SKIP": "100"} if close else {"BENCH_SKIP": "1000"}
+    return Command(["wrk", *timing, *script], {"BENCH_COOKIE": cookie, **how})
 
 
 def _nginx_backend(directory: Path, ports: tuple[int, int], options: Options) -> Command:

@@ -25,7 +25,7 @@ def client_context() -> ssl.SSLContext:
 
     Otherwise a newer OpenSSL would choose a post-quantum group with one proxy, and X25519 with another.
     """
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3

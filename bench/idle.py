@@ -30,9 +30,9 @@ def _keep_alive(port: int, turn: int, cookie: str) -> socket.socket:
     return client.sock
 
 
-def _websocket(port: int, turn: int, cookie: str, tls: bool) -> socket.socket:
+def _websocket(port: int, turn: int, cookie: str, tls: ssl.SSLContext | None) -> socket.socket:
     """A WebSocket on which one message was echoed."""
-    opened = websocket.upgrade(port, f"/idle/{turn}", cookie, client_context() if tls else None).connection
+    opened = websocket.upgrade(port, f"/idle/{turn}", cookie, tls).connection
     message = websocket.frames(_SIZE)
     opened.sendall(message.masked)
     came = b""
@@ -62,7 +62,8 @@ def hold(kind: str, port: int, count: int, seconds: float, cookie: str, tls: boo
     ``requests`` in the result are connections held for a second.
     """
     if kind == "websocket":
-        held = [_websocket(port, turn, cookie, tls) for turn in range(count)]
+        context = client_context() if tls else None
+        held = [_websocket(port, turn, cookie, context) for turn in range(count)]
     else:
         held = [_keep_alive(port, turn, cookie) for turn in range(count)]
     time.sleep(_SETTLE)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,13 +48,18 @@ class Program:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def line(self, beginning: str) -> str:
-        """The next line that it prints that begins so; others are passed over. It is an error if none comes."""
+    def line(self, beginning: str, within: float = 60.0) -> str:
+        """The next line that it prints that begins so; others are passed over. It is an error if none comes in time."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(beginning):
-                return line.strip()
-        raise self.failed(f"ended before it had printed {beginning!r}")
+        clock = threading.Timer(within, self._process.kill)
+        clock.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith(beginning):
+                    return line.strip()
+        finally:
+            clock.cancel()
+        raise self.failed(f"ended, or was ended after {within:g} s, before it had printed {beginning!r}")
 
     def wait(self, until: float, sample: Callable[[], None]) -> None:
         """Call ``sample`` 20 times a second until it has ended well; ``until`` is by ``time.monotonic()``."""

@@ -59,7 +59,7 @@ def table(outcome: Outcome) -> str:
         "|---" + "|--:" * len(columns) + "|",
     ]
     notes = list(outcome.absent)
-    if outcome.rps is not None and outcome.case.paced:
+    if outcome.rps is not None:
         notes.insert(0, f"{outcome.rps:,.0f} requests a second.")
     for row in outcome.rows:
         if (median := row.median) is None:
@@ -107,6 +107,7 @@ def as_json(
             "cpu_unit": case.cpu_unit,
             "rate_unit": case.rate_unit,
             "absent": list(outcome.absent),
+            "complaints": list(outcome.complaints),
             "rows": [row_of(outcome, row) for row in outcome.rows],
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import sys
 import time
@@ -19,6 +20,8 @@ from bench.scene import Scene, make_certificate
 
 _T = TypeVar("_T")
 _MIB = 1024 * 1024
+_REACTOR = re.compile(r"reactor class: (?:\w+\.)*(\w+)")
+_COMPLAINT = re.compile(r"^.*(?:#warn\]|#error\]|#critical\]|Unhandled|Traceback).*$", re.MULTILINE)
 #: Seconds that a load may take beyond what it was asked for, slow starts included.
 _PATIENCE = 60.0
 
@@ -65,12 +68,16 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A case's rows, in the contenders' order; ``absent`` says who did not take part, and why. ``rps``: if paced."""
+    """A case's rows, in the contenders' order; ``absent`` says who did not take part, and why. ``rps``: if paced.
+
+    ``complaints`` are warnings and errors that stickyproxy has logged meanwhile.
+    """
 
     case: Case
     rows: tuple[Row, ...]
     absent: tuple[str, ...] = ()
     rps: float | None = None
+    complaints: tuple[str, ...] = ()
 
     def figure(self, row: Row) -> float | None:
         """Its figure that the case compares; None if it has none."""
@@ -116,6 +123,8 @@ class Bench:
         self._options = options
         self._cores = cores
         self._pacer = pacer
+        #: By the name of the proxy: the class of its Twisted reactor.
+        self.reactors: dict[str, str] = {}
         self._certificate = make_certificate(programs.directory / "certificate.pem")
 
     def run(self, case: Case, contenders: Sequence[Contender]) -> Outcome:
@@ -127,6 +136,7 @@ class Bench:
         options = self._options._replace(rps=self._rate(case, directory / "pace")) if case.paced else self._options
         samples: dict[str, list[Sample]] = {one.name: [] for one in present}
         problems: dict[str, str] = {}
+        complaints: list[str] = []
         turns = range(1 if case.once else options.runs)
         for number, together in enumerate([turn] for turn in turns) if case.fresh else [(0, turns)]:
             able = [one for one in present if one.name not in problems]
@@ -135,8 +145,19 @@ class Bench:
                 running = self._start_all(programs, case, able, problems)
                 for turn in together:
                     self._turn(programs, case, options, rotated(running, turn), samples, problems)
+                for one in running:
+                    self._read_log(one, complaints)
         rows = tuple(Row(name, tuple(samples[name]), problems.get(name)) for name in samples)
-        return Outcome(case, rows, tuple(f"{name}: {reason}" for name, reason in absent.items()), options.rps)
+        reasons = tuple(f"{name}: {reason}" for name, reason in absent.items())
+        return Outcome(case, rows, reasons, options.rps if case.paced else None, tuple(complaints))
+
+    def _read_log(self, one: _Running, complaints: list[str]) -> None:
+        """Note the reactor of a ``twistd``, and what it complained of."""
+        words = one.program.log.read_text(errors="replace")
+        if found := _REACTOR.search(words):
+            self.reactors[one.contender.name] = found[1]
+            if bad := _COMPLAINT.findall(words):
+                complaints.append(f"{one.contender.name} has logged {len(bad)} warnings or errors, first: {bad[0]}")
 
     def _turn(
         self,
@@ -155,7 +176,7 @@ class Bench:
             try:
                 samples[name].append(self._measure(programs, case, one, options))
             except BenchError as error:
-                problems[name] = str(error)
+                problems[name] = str(error if one.program.running else one.program.failed("ended under load"))
             _tell(f"{case.title}, {len(samples[name])} of {1 if case.once else options.runs}: {name}")
 
     def _rate(self, case: Case, directory: Path) -> float:

@@ -2,7 +2,7 @@
 
 ``python -m bench.steady PORT --rps 20000``. Request n is due at n / rps. Its time runs from then, not from the moment
 when a connection was free to send it, so a proxy that stands still for a while pays for every request that was due
-meanwhile (no "coordinated omission"). What is never answered counts with the time that it has waited.
+meanwhile (no "coordinated omission"). What is never answered counts with the time that it has waited, and as an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Load:
     """``sockets`` connections and a timetable. ``answered`` says when an answer is whole: by how its body ends."""
 
     def __init__(self, port: int, sockets: int, rps: float, cookie: str, ending: bytes) -> None:
-        self.errors = 0
+        self.errors = self._answers = 0
         self._port = port
         self._rps = rps
         self._ending = ending
@@ -76,10 +76,10 @@ class Load:
         self._poll.register(timer, select.EPOLLIN)
         clock, taken, sent, total = time.perf_counter, array("d"), 0, round(self._rps * (warm + seconds))
         begun = now = clock()
-        counted, told, own = begun + warm, False, 0.0
+        counted, told, own, before = begun + warm, False, 0.0, 0
         while (sent < total or self._due) and now < counted + seconds + _LAST:
             if not told and now >= counted:
-                told, own = True, time.process_time()
+                told, own, before = True, time.process_time(), self._answers
                 print("ready", flush=True)
             sent = self._send(begun, sent, min(total, int((now - begun) * self._rps) + 1))
             for number, _ in self._poll.poll(0.5):
@@ -91,7 +91,7 @@ class Load:
         used = time.process_time() - own
         os.close(timer)
         waiting = [*self._due.values(), *(begun + n / self._rps for n in range(sent, total))]
-        return self._figures(taken, waiting, counted, used)
+        return self._figures(taken, [due for due in waiting if due >= counted], counted, used, self._answers - before)
 
     def _send(self, begun: float, sent: int, due: int) -> int:
         """Send what is due, as far as connections are free, and give the new count of what was sent."""
@@ -123,6 +123,7 @@ class Load:
             return 0.0
         del self._due[number]
         self._free.append(number)
+        self._answers += 1
         return due
 
     def _fail(self, number: int) -> None:
@@ -135,14 +136,18 @@ class Load:
         self._open.pop(number).close()
         self._connect()
 
-    def _figures(self, taken: array[float], unanswered: list[float], counted: float, used: float) -> dict[str, float]:
-        """``strain`` is the share of the time that this generator needed: near 1, the figures are its own."""
+    def _figures(
+        self, taken: array[float], waiting: list[float], counted: float, used: float, answers: int
+    ) -> dict[str, float]:
+        """``strain`` is the share of the time that this generator needed: near 1, the figures are its own.
+
+        ``requests`` are the answers that came since "ready", also those to what was due before.
+        """
         now = time.perf_counter()
-        waiting = [now - due for due in unanswered if due >= counted]
-        ordered = sorted([*taken, *waiting])
+        ordered = sorted([*taken, *(now - due for due in waiting)])
         return {
-            "requests": len(taken),
-            "rate": len(taken) / (now - counted),
+            "requests": answers,
+            "rate": answers / (now - counted),
             "errors": self.errors + len(waiting),
             "p50_ms": percentile(ordered, 0.5) * 1e3,
             "p99_ms": percentile(ordered, 0.99) * 1e3,
