@@ -109,13 +109,16 @@ class _Part(enum.Enum):
     TRAILER = "trailer"
 
 
+_SIZES, _CONTENT, _CONTENT_END, _TRAILER = _Part  # a look-up in an enumeration costs ten times one in a module
+
+
 class ChunkedReader:
     """Transfer-Encoding: chunked. ``feed`` raises ``MalformedBody``; extensions are dropped, trailers kept."""
 
     __slots__ = ("_extensions", "_left", "_line", "_part", "_trailer_bytes", "ended", "rest", "trailers")
 
     def __init__(self) -> None:
-        self._part = _Part.SIZE
+        self._part = _SIZES
         self._left = 0
         self._line = b""  # an incomplete line
         self._extensions = 0
@@ -131,23 +134,27 @@ class ChunkedReader:
         content: list[bytes] = []
         at, size = 0, len(data)
         while at < size:
-            if self._part is _Part.CONTENT:
+            if self._part is _CONTENT:
                 piece = data[at : at + self._left]
                 content.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 if self._left == 0:
-                    self._part = _Part.CONTENT_END
+                    self._part = _CONTENT_END
                 continue
-            end = data.find(b"\r\n", at, at + (TRAILERS if self._part is _Part.TRAILER else SIZE_LINE) + 2)
+            end = data.find(b"\r\n", at, at + (TRAILERS if self._part is _TRAILER else SIZE_LINE) + 2)
             if end < 0:
                 self._keep_line(data[at:])
                 break
             line = data[at:end]
             at = end + 2
-            if self._part is _Part.SIZE:
+            if self._part is _SIZES:
                 self._read_size(line)
-            elif self._part is _Part.TRAILER:
+                stop = at + self._left
+                if self._left and data.startswith(b"\r\n", stop):  # it is here as a whole, as many small ones are
+                    content.append(data[at:stop])
+                    at, self._left, self._part = stop + 2, 0, _SIZES
+            elif self._part is _TRAILER:
                 if not line:
                     self.ended = True
                     self.rest = data[at:]
@@ -156,7 +163,7 @@ class ChunkedReader:
             elif line:
                 raise MalformedBody("a chunk is longer than its size")
             else:
-                self._part = _Part.SIZE
+                self._part = _SIZES
         return content[0] if len(content) == 1 else b"".join(content)
 
     def complete_at_close(self) -> bool:
@@ -164,11 +171,11 @@ class ChunkedReader:
 
     def _keep_line(self, line: bytes) -> None:
         """An incomplete line: refused at once if no more bytes can mend it."""
-        longest = {_Part.SIZE: SIZE_LINE, _Part.CONTENT_END: 1, _Part.TRAILER: TRAILERS}[self._part]
+        longest = {_SIZES: SIZE_LINE, _CONTENT_END: 1, _TRAILER: TRAILERS}[self._part]
         bare = line.removesuffix(b"\r")
         if len(line) > longest or b"\r" in bare or b"\n" in bare:
             raise MalformedBody(f"bad {self._part.value} in a chunked body")
-        if self._part is _Part.CONTENT_END and bare:
+        if self._part is _CONTENT_END and bare:
             raise MalformedBody("a chunk is longer than its size")
         self._line = line
 
@@ -180,7 +187,7 @@ class ChunkedReader:
         if self._extensions > EXTENSIONS:
             raise MalformedBody("too many chunk extensions")
         self._left = int(match[1], 16)
-        self._part = _Part.CONTENT if self._left else _Part.TRAILER
+        self._part = _CONTENT if self._left else _TRAILER
 
     def _read_trailer(self, line: bytes) -> None:
         self._trailer_bytes += len(line) + 2
