@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionDone
 from stickyproxy.config.specs import FrontendTimeouts
 
 if TYPE_CHECKING:
-    from conftest import House
+    from house import House
 
     Make = Callable[..., House]
 
@@ -83,7 +83,7 @@ def test_who_has_ended_is_not_waited_for(house: Make) -> None:
 
 
 def test_a_slow_reader_of_the_last_answer_gets_all_of_it(house: Make) -> None:
-    """What the system has taken of the last answer still reaches a client that needs longer than we wait for its end."""
+    """What the system has taken of the last answer reaches a client that needs longer than we wait for its end."""
     it = house()
     client = it.client()
     client.deliver(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
