@@ -13,7 +13,7 @@ from stickyproxy.config.specs import FrontendTimeouts, Limits, Pool, Route
 from stickyproxy.model import BackendState, Outcome, Side
 
 if TYPE_CHECKING:
-    from conftest import House
+    from house import House
 
     Make = Callable[..., House]
 

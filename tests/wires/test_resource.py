@@ -20,7 +20,7 @@ from stickyproxy.testing import MemoryTransport
 from stickyproxy.wires.resource import AffinityRequest, AffinityResource
 
 if TYPE_CHECKING:
-    from conftest import House
+    from house import House
 
 GET = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
