@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import signal
@@ -12,12 +13,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import report
+from bench import report, steady, targets
 from bench.bulk import Pace
-from bench.cases import CASES, DEFAULT, Options, missing_load
+from bench.cases import CASES, DEFAULT, Options
+from bench.figures import percentile
 from bench.machine import Cores, cpu_seconds, parse_stat, resident, tree
 from bench.processes import BenchError, Command, workplace
 from bench.run import Outcome, Row, Sample, rotated, sample_of
@@ -27,7 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HTTP = CASES["http"][0]
 DOWNLOAD = CASES["download"][0]
 
-needs_load = pytest.mark.skipif(missing_load() is not None, reason=f"{missing_load()}")
+needs_load = pytest.mark.needs("nginx", "wrk")
+#: Short, for a look at each case whose load is not one of the first; wrk runs for a second at least.
+SHORT = ("--runs", "1", "--seconds", "0.3", "--idle", "50", "--rps", "500", "--size", "16MiB")
 
 
 def made(cpu: float, growth: float = 0.0, errors: int = 0) -> Sample:
@@ -75,7 +80,10 @@ def test_figures_in_the_units_of_the_case() -> None:
     http = sample_of(HTTP, 2.0, 3 * 1024 * 1024, figures)
     assert http == Sample(cpu=20.0, rate=25_000.0, errors=3, growth=3.0, busy=0.5, p99=4.5)
     body = sample_of(DOWNLOAD, 1.0, 0, {"requests": 20, "rate": 5.0, "errors": 0})
-    assert (body.cpu, body.rate, body.busy) == (50.0, 500.0, 0.25)
+    assert (body.cpu, body.rate, body.busy) == (pytest.approx(476.84, abs=0.01), 500.0, 0.25)
+    held = {"requests": 4000, "rate": 2000, "errors": 0, "connections": 2000}
+    idle = sample_of(CASES["idle-websocket"][0], 0.04, 2000 * 8192, held)
+    assert (idle.each, idle.cpu, idle.busy) == (8.0, 10.0, 0.02)
     with pytest.raises(BenchError, match="served nothing"):
         sample_of(HTTP, 1.0, 0, {"requests": 0, "rate": 0.0, "errors": 9})
 
@@ -119,6 +127,35 @@ def test_table() -> None:
     assert "| bad" not in "\n".join(lines)
     assert "Failed: bad ended (why)" in lines
     assert "HAProxy: HAProxy is not installed" in lines
+
+
+def compared(name: str, *rows: tuple[str, Sample]) -> Outcome:
+    """An outcome of that case."""
+    return Outcome(CASES[name][0], tuple(Row(proxy, (sample,)) for proxy, sample in rows))
+
+
+def test_targets_beside_the_figures() -> None:
+    """Each target says whether it is met, for each stickyproxy; what was not measured is not there."""
+    slow, quick = made(20.0), made(17.0)
+    light, heavy = made(1.0)._replace(each=7.9), made(1.0)._replace(each=8.1)
+    text = targets.table(
+        [
+            compared("http", ("nginx", made(10.0)), ("stickyproxy", quick), ("stickyproxy (epoll)", slow)),
+            compared("idle-websocket", ("stickyproxy", light), ("stickyproxy (epoll)", heavy)),
+            compared("latency", ("nginx", made(9.0)._replace(p99=1.5)), ("stickyproxy", made(1.0)._replace(p99=4.5))),
+            compared("https", ("stickyproxy", made(10.0))),
+        ]
+    )
+    assert text.splitlines()[2:] == [
+        "| × is nginx's figure in the same run | at most | stickyproxy | stickyproxy (epoll) |",
+        "|---|--:|--:|--:|",
+        "| HTTP: CPU per request | 1.70 × | 1.70 ×, met | 2.00 ×, **not met** |",
+        "| HTTPS: CPU per request | 2.00 × | – | – |",
+        "| Idle WebSocket: memory of the process | 8.0 KiB | 7.9 KiB, met | 8.1 KiB, **not met** |",
+        "| p99 at half of nginx's saturation load | 2.00 × | 3.00 ×, **not met** | – |",
+    ]
+    assert targets.table([compared("http", ("nginx", made(10.0)))]) == ""
+    assert {target.case for target in targets.TARGETS} <= set(CASES)
 
 
 def test_json_holds_every_sample() -> None:
@@ -168,6 +205,56 @@ def test_echo_and_load_agree() -> None:
         assert 0 < result.p99_ms < 200
 
 
+def answering(pauses: dict[int, float]) -> int:
+    """The port of an HTTP server that answers each request at once, but the numbered ones after a pause (of all)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    lock, count = threading.Lock(), itertools.count()
+
+    def serve(peer: socket.socket) -> None:
+        with peer:
+            while peer.recv(4096):
+                with lock:
+                    threading.Event().wait(pauses.get(next(count), 0.0))
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend")
+
+    def accept() -> None:
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_constant_rate_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    """As many requests as the timetable says, each at its time: the timer is finer than epoll's milliseconds."""
+    figures = steady.Load(answering({}), 4, 400.0, "SRV=none", b"end").run(0.1, 0.5)
+    assert capfd.readouterr().out == "ready\n"
+    assert (figures["requests"], figures["errors"]) == (pytest.approx(200, abs=20), 0)
+    assert figures["p50_ms"] < 50
+
+
+def test_a_pause_is_paid_by_all_who_were_due() -> None:
+    """While the server stands still for 0.4 s of a second, 40 % of the requests become due, and wait."""
+    load = steady.Load(answering({30: 0.4}), 4, 200.0, "SRV=none", b"end")
+    figures = load.run(0.1, 1.0)
+    assert figures["errors"] == 0
+    assert figures["p99_ms"] > 330
+
+
+def test_what_is_never_answered_counts() -> None:
+    """Requests that wait for ever are errors, with the time that they have waited."""
+    figures = steady.Load(answering({5: 60.0}), 2, 100.0, "SRV=none", b"end").run(0.0, 0.3)
+    assert figures["requests"] == 5
+    assert figures["errors"] == 25
+    assert figures["p50_ms"] > 1000
+
+
+def test_percentiles() -> None:
+    """The highest for what is beyond the end, and 0 for nothing."""
+    assert [percentile(range(100), share) for share in (0.0, 0.5, 0.99, 1.0)] == [0, 50, 99, 99]
+    assert percentile([], 0.5) == 0.0
+
+
 def test_pace() -> None:
     """A slow peer takes as long as its rate says."""
     pace, begun = Pace(1_000_000), time.monotonic()
@@ -212,6 +299,42 @@ def test_one_second_of_the_real_thing() -> None:
     assert row["median"]["rate"] > 100
 
 
+@pytest.fixture(scope="module")
+def short_run() -> dict[str, Any]:
+    """One short run of nginx through every case that the first ones do not cover, by the case's name."""
+    names = [name for name in CASES if name not in ("http", "https", "websocket", "download", "memory")]
+    process = bench("--only", "nginx", "--json", *SHORT, *(part for name in names for part in ("--case", name)))
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return {case["case"]: case for case in json.loads(out)["cases"]}
+
+
+@pytest.mark.needs("nginx", "wrk", "/usr/lib/nginx/modules/ngx_stream_module.so")
+@pytest.mark.parametrize(
+    ("name", "column", "lowest", "highest"),
+    [
+        ("handshakes", "cpu", 50, 20_000),
+        ("connections", "cpu", 5, 5000),
+        ("tcp", "cpu", 1, 1000),
+        ("websocket-16k", "cpu", 2, 5000),
+        ("upload", "rate", 1, 100_000),
+        ("tcp-download", "rate", 1, 100_000),
+        ("tcp-upload", "rate", 1, 100_000),
+        ("latency", "p99", 0.01, 1500),
+        ("idle-http", "each", 0.1, 50),
+        ("idle-websocket", "each", 4, 100),
+        ("idle-websocket-tls", "each", 10, 200),
+    ],
+)
+def test_every_load_finds_its_figure(
+    short_run: dict[str, Any], name: str, column: str, lowest: float, highest: float
+) -> None:
+    """Each kind of load passes a real nginx without an error, and its figure is of the right size."""
+    row = short_run[name]["rows"][0]
+    assert row["median"]["errors"] == 0
+    assert lowest < row["median"][column] < highest
+
+
 @needs_load
 def test_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """Ctrl-C in the middle ends every program and removes the files."""
@@ -241,4 +364,5 @@ def test_unknown_proxy_is_named() -> None:
 def test_every_default_case_can_be_asked_for() -> None:
     """What runs by default has a name on the command line, and memory is a case beside them."""
     assert set(DEFAULT) < set(CASES)
+    assert {target.case for target in targets.TARGETS} >= set(DEFAULT)
     assert [case.name for case in CASES["memory"]] == ["memory-up", "memory-down"]
