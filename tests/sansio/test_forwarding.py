@@ -13,8 +13,8 @@ from stickyproxy.config.specs import Limits
 from stickyproxy.errors import BadRequest, HTTPError, NoBackend
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Peer, RequestHead, ResponseHead
 from stickyproxy.sansio.forwarding import (
-    check_hops,
     DateClock,
+    check_hops,
     error_page,
     forward_answer,
     forward_interim,
