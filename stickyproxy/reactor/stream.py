@@ -103,13 +103,15 @@ class Stream:
         return True
 
     def connection_lost(self, error: BaseException | None) -> None:
+        reason = DONE
         if error is not None and self._reason is None:
             # Only what our protocol has raised has a traceback: uvloop makes errors of the system and does not raise.
             if isinstance(error, OSError) and error.__traceback__ is None:
-                self._reason = LOST
+                self._read_the_rest()
+                reason = LOST
             else:
                 self.raised(error)
-        self.connectionLost(self._reason or DONE)
+        self.connectionLost(self._reason or reason)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -311,6 +313,18 @@ class Stream:
         self._fail(Failure(error, type(error), error.__traceback__))
 
     # Reading
+
+    def _read_the_rest(self) -> None:
+        """Deliver what the peer has sent before the reset that a write of ours has run into.
+
+        A server that refuses an upload answers and closes at once: its answer is there, and libuv would not read it.
+        """
+        arrived = self.socket.arrived()
+        try:
+            while self.reading and (data := next(arrived, None)) is not None:
+                self.data_received(data)
+        except Exception:
+            self._fail(Failure())
 
     def _pause_again(self) -> None:
         if self._reading_paused and not self.disconnected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -24,3 +25,14 @@ class StreamSocket(socket.socket):
             self.stream.abandon()
         else:
             super().close()
+
+    def arrived(self) -> Iterator[bytes]:
+        """What has arrived and was not read, when the connection is reset."""
+        while True:
+            try:
+                data = self.recv(64 * 1024)
+            except OSError:
+                return
+            if not data:
+                return
+            yield data

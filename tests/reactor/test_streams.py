@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
-from programs import OneProtocol, Program, Recorder, connected, turns
+from programs import Counted, OneProtocol, Program, Recorder, connected, turns
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
@@ -369,6 +369,30 @@ def test_reset(run_both: Run) -> None:
             transport.resumeProducing()
 
     run_both(program)
+
+
+def test_answer_before_a_reset(run_both: Run) -> None:
+    """A peer that answers and closes while we still write: we get its answer, though our writes end in a reset."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def program(reactor: Any) -> None:
+        client = Recorder()
+        reactor.connectTCP(*listener.getsockname(), Counted(client))
+        await client.until("made")
+        peer, _ = listener.accept()
+        client.transport.write(b"x" * 100_000)
+        await turns(reactor)
+        assert peer.recv(10) == b"x" * 10
+        peer.sendall(b"refused")
+        peer.close()  # with bytes unread: a reset
+        client.transport.write(b"more")
+        client.transport.write(b"more")
+        await client.until("lost")
+        assert client.received == b"refused"
+        assert client.reason is not None and client.reason.check(ConnectionLost)
+
+    run_both(program)
+    listener.close()
 
 
 def test_end_with_bytes_waiting(run_both: Run) -> None:
