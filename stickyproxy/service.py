@@ -69,6 +69,7 @@ class Listener(Service):
         endpoint: IStreamServerEndpoint,
         factory: IProtocolFactory,
         connections: Collection[Any],
+        reactor: Any,
     ) -> None:
         self.listening: Deferred[IAddress] = Deferred()
         self._name = name
@@ -76,6 +77,7 @@ class Listener(Service):
         self._endpoint = endpoint
         self._factory = factory
         self._connections = connections
+        self._reactor = reactor
         self._port: Deferred[IListeningPort] | None = None
 
     def privilegedStartService(self) -> None:
@@ -108,14 +110,18 @@ class Listener(Service):
             connection.abort()
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
+        self._reactor.callWhenRunning(self._tell, port.getHost())
+        self.listening.callback(port.getHost())
+        return port
+
+    def _tell(self, address: IAddress) -> None:
+        """Nobody is served, and no signal obeyed, before the reactor runs."""
         self._log.info(
             "Frontend {frontend} listens on {endpoint}: {address}",
             frontend=self._name,
             endpoint=self._description,
-            address=port.getHost(),
+            address=address,
         )
-        self.listening.callback(port.getHost())
-        return port
 
 
 class Proxy(MultiService):
@@ -162,7 +168,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
         outer = _wrapped(inner, spec, sweep, reactor)
         for description in spec.listen:
             endpoint = _server_endpoint(reactor, description)
-            Listener(spec.name, description, endpoint, outer, inner.connections).setServiceParent(proxy)
+            Listener(spec.name, description, endpoint, outer, inner.connections, reactor).setServiceParent(proxy)
     return proxy
 
 
