@@ -21,6 +21,7 @@ from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import BackendState
+from stickyproxy.reactor import install
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
@@ -131,6 +132,7 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """The service for ``options``. Raises ``SystemExit`` with the reason, where the files it needs are not right."""
+    _choose_reactor()
     from twisted.internet import reactor  # noqa: TID251 - the one place where it is chosen; all others are given it
 
     if options["demo"]:
@@ -156,6 +158,18 @@ class _Program(MultiService):
             super().privilegedStartService()
         except StickyproxyError as error:
             raise SystemExit(f"stickyproxy: {error}") from error
+
+
+def _choose_reactor() -> None:
+    """Ours where uvloop is installed, unless there is one already: by ``twistd --reactor``, or in a program of its own.
+
+    ``twistd`` itself imports the reactor after this, and says in its log which it is.
+    """
+    if "twisted.internet.reactor" not in sys.modules:
+        try:
+            install()
+        except ImportError:
+            pass  # no uvloop: Twisted has a default
 
 
 def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
