@@ -34,7 +34,11 @@ class Connection(Stream):
 
     TLS = False
     _tlsClientDefault: bool
-    _origin: str  # for the log: which connection this is
+
+    @property
+    def _origin(self) -> str:
+        """For the log: which connection this is."""
+        return "client"
 
     def __init__(self, reactor: UVReactor, sock: StreamSocket, protocol: Any, peer: IPv4Address | IPv6Address) -> None:
         super().__init__(reactor, sock, protocol)
@@ -129,20 +133,20 @@ class ServerConnection(Connection):
         super().__init__(reactor, sock, protocol, peer)
         self.server = server
         self.sessionno = number
+        self._kind = type(protocol).__name__
 
-        self._origin = f"{number},{peer.host}"
-        port = server._realPortNumber if server is not None else sock.getsockname()[1]
-        self._name = f"<{type(protocol).__name__} #{number} on {port}>"
+    @property
+    def _origin(self) -> str:
+        return f"{self.sessionno},{self._peer.host}"
 
     def __repr__(self) -> str:
-        return self._name
+        return f"<{self._kind} #{self.sessionno} on {self.getHost().port}>"
 
 
 class ClientConnection(Connection):
     """A connection that a connector has made; the connector learns how it ends."""
 
     _tlsClientDefault = True
-    _origin = "client"
 
     def __init__(
         self,
