@@ -21,7 +21,6 @@ from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import BackendState
-from stickyproxy.reactor import install
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
@@ -167,9 +166,10 @@ def _choose_reactor() -> None:
     """
     if "twisted.internet.reactor" not in sys.modules:
         try:
-            install()
+            from stickyproxy.reactor.uv import install
         except ImportError:
-            pass  # no uvloop: Twisted has a default
+            return  # no uvloop: Twisted has a default
+        install()
 
 
 def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import _newtls
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IConsumer,
     ILoggingContext,
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITLSTransport,
 )
+from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import _getrealname
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,7 +26,7 @@ from stickyproxy.reactor.stream import Stream
 from stickyproxy.reactor.streamsocket import StreamSocket
 
 if TYPE_CHECKING:
-    from stickyproxy.reactor.ports import Connector, Port
+    from stickyproxy.reactor.ports import Dial, Port
     from stickyproxy.reactor.uv import UVReactor
 
 
@@ -40,8 +42,8 @@ class Connection(Stream):
         """For the log: which connection this is."""
         return "client"
 
-    def __init__(self, reactor: UVReactor, sock: StreamSocket, protocol: Any, peer: IPv4Address | IPv6Address) -> None:
-        super().__init__(reactor, sock, protocol)
+    def __init__(self, reactor: UVReactor, sock: StreamSocket, peer: IPv4Address | IPv6Address) -> None:
+        super().__init__(reactor, sock)
         self._peer = peer
 
     def getPeer(self) -> IPv4Address | IPv6Address:
@@ -117,23 +119,35 @@ class Connection(Stream):
 
 
 class ServerConnection(Connection):
-    """A connection that a port has accepted."""
+    """A connection that ``server`` has accepted; an adopted one has none."""
 
     _tlsClientDefault = False
+    _kind = "connection"
 
     def __init__(
         self,
         reactor: UVReactor,
         sock: StreamSocket,
-        protocol: Any,
         peer: IPv4Address | IPv6Address,
-        server: Port | None,
-        number: int,
+        factory: Any,
+        server: Port | None = None,
     ) -> None:
-        super().__init__(reactor, sock, protocol, peer)
+        super().__init__(reactor, sock, peer)
         self.server = server
-        self.sessionno = number
+        self.sessionno = peer.port
+        self._factory = factory
+
+    def build(self) -> Any:
+        try:
+            protocol = self._factory.buildProtocol(self._peer)
+        except Exception:
+            self._log.failure("{factory} has built no protocol for {peer}", factory=self._factory, peer=self._peer)
+            return None
         self._kind = type(protocol).__name__
+        if protocol is not None and self.server is not None:
+            self.sessionno = self.server.sessionno
+            self.server.sessionno += 1
+        return protocol
 
     @property
     def _origin(self) -> str:
@@ -144,22 +158,34 @@ class ServerConnection(Connection):
 
 
 class ClientConnection(Connection):
-    """A connection that a connector has made; the connector learns how it ends."""
+    """A connection that ``dial`` has made; its connector learns how it ends."""
 
     _tlsClientDefault = True
+    connector: Any
 
-    def __init__(
-        self,
-        reactor: UVReactor,
-        sock: StreamSocket,
-        protocol: Any,
-        peer: IPv4Address | IPv6Address,
-        connector: Connector,
-        destination: tuple[Any, ...],
-    ) -> None:
-        super().__init__(reactor, sock, protocol, peer)
-        self.connector = connector
-        self.addr = destination
+    def __init__(self, dial: Dial, sock: StreamSocket) -> None:
+        super().__init__(dial.reactor, sock, dial.getPeer())
+        self.addr = dial.addr
+        self._dial: Dial | None = dial
+
+    def build(self) -> Any:
+        dial, self._dial = self._dial, None
+        self.connector = getattr(dial, "connector", None)  # without, if it was stopped in the last moment
+        if dial is None or self.connector is None:
+            return None
+        try:
+            protocol = self.connector.buildProtocol(self._peer)
+        except Exception:
+            failure = Failure()
+            self._log.failure("{factory} has built no protocol", failure, factory=self.connector.factory)
+            dial.failIfNotConnected(ConnectError(string=failure))
+            return None
+        dial.connected = 1
+        self.connector.transport = self
+        if protocol is None:
+            self.disconnecting = 1
+            return Protocol()
+        return protocol
 
     def __repr__(self) -> str:
         return f"<{type(self)} to {self.addr} at {id(self):x}>"
@@ -170,4 +196,7 @@ class ClientConnection(Connection):
         try:
             super().connectionLost(reason)
         finally:
-            self.connector.connectionLost(reason)
+            if self._dial is not None:
+                self._dial.failIfNotConnected(ConnectError(string=reason))
+            else:
+                self.connector.connectionLost(reason)

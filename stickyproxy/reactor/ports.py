@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from stickyproxy.reactor.connection import ClientConnection, ServerConnection
@@ -50,25 +49,15 @@ class Port(tcp.Port):
             arrivals = tcp._accept(log, range(self.numberAccepts), self._listener, tcp._reservedFD)
             for accepted, (sock, name) in enumerate(arrivals, 1):  # noqa: B007 - counted after the loop
                 try:
-                    self._arrived(sock, name)
-                except Exception:
-                    self._logger.failure("A connection from {peer} was refused", peer=name)
+                    peer = self._buildAddr(tcp._getrealname(name))
+                    ServerConnection(self.reactor, sock, peer, self.factory, self).start()
+                except OSError as error:  # the client was faster
+                    log.info("Could not take a connection from {peer}: {error}", peer=name, error=error)
                     sock.close()
         self.numberAccepts = self.numberAccepts + 20 if accepted == self.numberAccepts else max(1, accepted)
 
-    def _arrived(self, sock: StreamSocket, name: Any) -> None:
-        peer = self._buildAddr(tcp._getrealname(name))
-        assert self.factory is not None
-        protocol = self.factory.buildProtocol(peer)
-        if protocol is None:
-            sock.close()
-            return
-        number = self.sessionno
-        self.sessionno = number + 1
-        ServerConnection(self.reactor, sock, protocol, peer, self, number).start()
 
-
-class _Dial(tcp.Client):
+class Dial(tcp.Client):
     """An attempt to connect, which gives its socket away when it has succeeded."""
 
     reactor: UVReactor
@@ -87,33 +76,20 @@ class _Dial(tcp.Client):
             self.failIfNotConnected(Failure())
 
     def _connectDone(self) -> None:
-        connector, peer = self.connector, self.getPeer()
-        protocol = connector.buildProtocol(peer)
-        sock = StreamSocket(self.addressFamily, self.socket.detach())
-        self.connected = 1  # so that neither timeout nor stopConnecting concerns us
-        connection = ClientConnection(self.reactor, sock, protocol or Protocol(), peer, connector, self.addr)
-        connector.transport = connection  # type: ignore[assignment]
-        if protocol is None:
-            connection.loseConnection()
-        connection.start()
+        ClientConnection(self, StreamSocket(self.addressFamily, self.socket.detach())).start()
 
 
 class Connector(tcp.Connector):
     """Connects as Twisted's connector does."""
 
-    def _makeTransport(self) -> _Dial:
-        return _Dial(self.host, self.port, self.bindAddress, self, self.reactor)
+    def _makeTransport(self) -> Dial:
+        return Dial(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-def adopt_connection(descriptor: int, family: int, factory: Any, reactor: UVReactor) -> ServerConnection | None:
+def adopt_connection(descriptor: int, family: int, factory: Any, reactor: UVReactor) -> ServerConnection:
     """A connection around a connected socket of someone else; its descriptor is duplicated, as Twisted does."""
     sock = StreamSocket(socket.AddressFamily(family), os.dup(descriptor))
-    name = tcp._getpeername(sock)
-    peer = (IPv6Address if family == socket.AF_INET6 else IPv4Address)("TCP", *name)
-    protocol = factory.buildProtocol(peer)
-    if protocol is None:
-        sock.close()
-        return None
-    connection = ServerConnection(reactor, sock, protocol, peer, None, peer.port)
+    peer = (IPv6Address if family == socket.AF_INET6 else IPv4Address)("TCP", *tcp._getpeername(sock))
+    connection = ServerConnection(reactor, sock, peer, factory)
     connection.start()
     return connection

@@ -8,12 +8,10 @@ method. All that is rare (producers, half-close, losing the connection) is arran
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from collections.abc import Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -56,26 +54,32 @@ class Stream:
     _write_closing = _write_closed = False
     _buffer_size = WRITE_LIMIT
 
-    def __init__(self, reactor: UVReactor, sock: StreamSocket, protocol: Any) -> None:
+    protocol: Any
+
+    def __init__(self, reactor: UVReactor, sock: StreamSocket) -> None:
         self.reactor = reactor
         self.socket = sock
-        sock.stream = self
-        self.protocol = protocol
         self._speaking = reactor.speaking
 
     def start(self) -> None:
-        """Give the connected socket to libuv, which then owns it; ``makeConnection`` follows in the next turn."""
-        taking: Any = self.reactor.loop.connect_accepted_socket(lambda: cast(asyncio.Protocol, self), self.socket)
-        taking.send(None).add_done_callback(partial(_finish, taking))
+        """Give the connected socket to libuv, which then owns it; the protocol follows in the next turn."""
+        self.socket.give_to(self.reactor.loop, self)
         self.reactor.streams.add(self)
+
+    def build(self) -> Any:
+        """The protocol, or None for a connection that nobody wants."""
+        raise NotImplementedError
 
     # What uvloop calls (asyncio.Protocol)
 
     def connection_made(self, native: Any) -> None:
-        if self.disconnected or self._reason is not None:  # it was given up while libuv took it over
+        self._native = native
+        protocol = None if self.disconnected or self._reason is not None else self.build()
+        if protocol is None:  # refused, or given up while libuv took it over
+            self._forget()
             native.abort()
             return
-        self._native = native
+        self.protocol = protocol
         self.write = native.write  # type: ignore[method-assign]
         self.connected = 1
         try:
@@ -208,15 +212,15 @@ class Stream:
     startReading = resumeProducing
     stopReading = pauseProducing
 
-    def startWriting(self) -> None:
-        """libuv knows by itself when there is something to write."""
-
-    stopWriting = startWriting
-
     @property
     def reading(self) -> bool:
         """Does the protocol get what arrives?"""
         return bool(self.connected and not (self._reading_paused or self.disconnecting or self._read_closed))
+
+    @property
+    def writing(self) -> bool:
+        """Is there something that the system has not taken?"""
+        return bool(self.connected and self._native.get_write_buffer_size())
 
     # IConsumer
 
@@ -273,10 +277,7 @@ class Stream:
         """The connection is over: everybody concerned learns it, once. The reactor calls this when it stops."""
         if self.disconnected:
             return
-        was_connected, self.connected = self.connected, 0
-        self.disconnected = 1
-        self.write = ignore  # type: ignore[method-assign]
-        self.reactor.streams.discard(self)
+        self._forget()
         if self._native is not None and not self._native.is_closing():
             self._reason = reason
             self._native.abort()
@@ -285,14 +286,21 @@ class Stream:
                 self.socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        if not self.connected:
+            return
+        self.connected = 0
         protocol, producer = self.protocol, self.producer
         del self.protocol
-        self.socket.stream = None
         self.producer = self._early = None
         if producer is not None:
             producer.stopProducing()
-        if was_connected:
-            protocol.connectionLost(reason)
+        protocol.connectionLost(reason)
+
+    def _forget(self) -> None:
+        self.disconnected = 1
+        self.write = ignore  # type: ignore[method-assign]
+        self.reactor.streams.discard(self)
+        self.socket.stream = None
 
     def lose(self, reason: Failure) -> None:
         """Close at once, whatever there is to write."""
@@ -389,11 +397,3 @@ class Stream:
                 half_closeable.writeConnectionLost()
             except Exception:
                 self._fail(Failure())
-
-
-def _finish(taking: Any, waiter: Any) -> None:
-    """uvloop's coroutine has been waiting for ``connection_made``; left unfinished it would close the connection."""
-    try:
-        taking.send(None)
-    except StopIteration:
-        pass

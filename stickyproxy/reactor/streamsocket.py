@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import uvloop
 
 
 class StreamSocket(socket.socket):
@@ -19,6 +23,12 @@ class StreamSocket(socket.socket):
         super().__init__(family, socket.SOCK_STREAM, 0, descriptor)
         self.family = family
         self.stream: Any = None
+
+    def give_to(self, loop: uvloop.Loop, stream: Any) -> None:
+        """Let libuv own the descriptor, for ``stream`` (an ``asyncio.Protocol``). Raises ``OSError``."""
+        taking: Any = loop.connect_accepted_socket(lambda: stream, self)
+        taking.send(None).add_done_callback(partial(_finish, taking))
+        self.stream = stream
 
     def close(self) -> None:
         if self.stream is not None:
@@ -36,3 +46,11 @@ class StreamSocket(socket.socket):
             if not data:
                 return
             yield data
+
+
+def _finish(taking: Any, waiter: Any) -> None:
+    """uvloop's coroutine has been waiting for ``connection_made``; left unfinished it would close the connection."""
+    try:
+        taking.send(None)
+    except StopIteration:
+        pass

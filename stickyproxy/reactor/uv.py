@@ -14,6 +14,7 @@ import uvloop
 from twisted.internet._signals import SignalHandling, _MultiSignalHandling
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.internet.main import installReactor
 from twisted.python import context
 from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
@@ -21,7 +22,7 @@ from twisted.python.log import ILogContext
 from stickyproxy.reactor.ports import Connector, Port, adopt_connection
 from stickyproxy.reactor.signals import ChildSignals
 from stickyproxy.reactor.speaking import Speaking
-from stickyproxy.reactor.stream import Stream
+from stickyproxy.reactor.stream import LOST, Stream
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -106,8 +107,22 @@ class UVReactor(AsyncioSelectorReactor):
     def getReaders(self) -> list[Any]:
         return [*super().getReaders(), *(stream for stream in self.streams if stream.reading)]
 
+    def getWriters(self) -> list[Any]:
+        return [*super().getWriters(), *(stream for stream in self.streams if stream.writing)]
+
     def removeAll(self) -> list[Any]:
-        return [*super().removeAll(), *self.streams]
+        streams = [stream for stream in self.streams if stream.reading or stream.writing]
+        for stream in streams:
+            stream.stopReading()
+            self.streams.discard(stream)
+        return [*super().removeAll(), *streams]
+
+    def disconnectAll(self) -> None:  # noqa: N802 - Twisted's name
+        """Also those that neither read nor write at the moment."""
+        streams = list(self.streams)
+        super().disconnectAll()
+        for stream in streams:
+            stream.connectionLost(LOST)
 
     # IReactorTime, IReactorFromThreads. Loop time counts here, which nobody sets back.
 
@@ -139,6 +154,11 @@ class UVReactor(AsyncioSelectorReactor):
             context.call({ILogContext: self.speaking}, super().run, installSignalHandlers)
         finally:
             self._signals.uninstall()
+
+    def iterate(self, delay: float = 0) -> None:
+        """One turn; with ``delay`` (seconds) as many as there are in that time."""
+        self.loop.call_later(delay, self.loop.stop)
+        self.loop.run_forever()
 
     def _signalsFactory(self) -> SignalHandling:
         return _MultiSignalHandling((ReactorBase._signalsFactory(self), ChildSignals(self)))
@@ -172,3 +192,8 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def install() -> None:
+    """Make a ``UVReactor`` the reactor of this process. Raises ``ReactorAlreadyInstalledError``."""
+    installReactor(UVReactor())

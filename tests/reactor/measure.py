@@ -24,7 +24,7 @@ CONNECTIONS, ROUNDS, SHORT, RUNS = 64, 600, 4000, 3
 
 def install(name: str) -> None:
     if name == "uv":
-        from stickyproxy.reactor import install
+        from stickyproxy.reactor.uv import install
     elif name == "epoll":
         from twisted.internet.epollreactor import install
     else:

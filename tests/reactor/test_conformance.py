@@ -12,19 +12,21 @@ import pytest
 pytest.importorskip("uvloop", reason="without uvloop there is no reactor of ours")
 
 SUITE = Path(__file__).with_name("twisted_suite.py")
-BLOCKS = {  # what a reactor does: how many tests there are at least, and the modules of twisted.internet.test
-    "TCP and TLS": (175, "tcp tls newtls socket"),
-    "core, time, threads": (40, "core time threads base main fdset filedescriptor abstract"),
-    "UNIX, UDP, endpoints": (300, "unix udp udp_internals endpoints resolver"),
-    "processes": (60, "process posixprocess sigchld stdio"),
+BLOCKS = {  # how many tests there are at least, and their modules
+    "TCP and TLS": (175, "internet.test", "tcp tls newtls socket"),
+    "core, time, threads": (40, "internet.test", "core time threads base main fdset filedescriptor abstract"),
+    "UNIX, UDP, endpoints": (300, "internet.test", "unix udp udp_internals endpoints resolver"),
+    "processes": (60, "internet.test", "process posixprocess sigchld stdio"),
+    "protocols": (600, "test", "tcp ssl internet factories process threads udp unix policies loopback stdio amp ftp"),
+    "web": (600, "web.test", "webclient http agent wsgi xmlrpc proxy cgi"),
 }
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_twisted_own_suite(block: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever Twisted promises of its reactors holds for this one; what does not is skipped with its reason."""
-    least, names = BLOCKS[block]
-    modules = [f"twisted.internet.test.test_{name}" for name in names.split()]
+    least, package, names = BLOCKS[block]
+    modules = [f"twisted.{package}.test_{name}" for name in names.split()]
     run = subprocess.run(
         [sys.executable, SUITE, "uv", *modules],
         cwd=tmp_path,

@@ -10,4 +10,4 @@ stickyproxy = ServiceMaker(
     "stickyproxy",
 )
 
-stickyproxy_uv = Reactor("stickyproxy-uv", "stickyproxy.reactor", "TCP by libuv's own transports (needs uvloop).")
+stickyproxy_uv = Reactor("stickyproxy-uv", "stickyproxy.reactor.uv", "TCP by libuv's own transports (needs uvloop).")
