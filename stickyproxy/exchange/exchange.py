@@ -24,8 +24,8 @@ from stickyproxy.sansio.upgrade import Offer, check_answer
 from stickyproxy.sweep import Sweep
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
-#: How often a request is sent again after a backend closed without an answer.
-RETRIES = 1
+#: How often a request is sent again after a backend closed without an answer: on a new connection, then elsewhere.
+RETRIES = 2
 
 
 class ClientSide(Protocol):
@@ -202,7 +202,13 @@ class Exchange:
             self._fail(error)
         elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:
             self._retries += 1
-            self._connect()
+            if not connection.used:  # a backend that dies may still have let a new connection in
+                self._tried |= {connection.member.id}
+                self.choice = self.cluster.select(self.arrival, self._tried)
+            if self.choice is None:
+                self._fail(error)
+            else:
+                self._connect()
         else:
             self._fail(error)
 
