@@ -415,7 +415,7 @@ class HTTPMachine(RuleBasedStateMachine):
                 path = served.hear()
                 if path is not None:
                     self.reached[path] = self.reached.get(path, 0) + 1
-                    assert self.reached[path] <= (1 if served.method == b"POST" else 2), path
+                    assert self.reached[path] <= (1 if served.method == b"POST" else 3), path
                 if served.path and served.method != b"POST" and not served.tunnel and b"upgrade" not in served.fields:
                     assert served.body() == b"", served.read
         for client in self.clients:
