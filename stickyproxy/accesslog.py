@@ -20,7 +20,6 @@ from twisted.logger import Logger
 
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.model import Outcome, RequestHead, Side
-from stickyproxy.sansio.forwarding import own_request_id
 
 #: Entries held before they are written: as many as keep one batch below a millisecond.
 BATCH = 128
@@ -48,7 +47,7 @@ class HTTPEntry(NamedTuple):
     cluster: str = ""  #: empty: none was chosen
     backend: str = ""
     outcome: Outcome = Outcome.NONE
-    request_id: bytes = b""  #: the id of a request that brought none of its own
+    request_id: bytes = b""  #: what the backend was told, or would have been
 
 
 class RelayEntry(NamedTuple):
@@ -76,8 +75,6 @@ def format_http(entry: HTTPEntry) -> str:
     else:
         request = f"{head.method.decode()} {_escape(head.target)} HTTP/1.{head.minor}"
         referer, agent = (_escape(b", ".join(head.values(name))) or "-" for name in _LOGGED)
-        if b"x-request-id" in head.named:
-            request_id = own_request_id(head) or request_id
     return (
         f'{client} - - [{_stamp(int(ended))}] "{request}" {status} {sent} "{referer}" "{agent}" '
         f"cluster={_word(cluster)} backend={_word(backend)} ms={duration * 1000:.3f} affinity={outcome.value} "
@@ -87,15 +84,12 @@ def format_http(entry: HTTPEntry) -> str:
 
 def format_relay(entry: RelayEntry) -> str:
     """The line of an ended relay, without its end: a request of its own kind, without a status."""
-    head, request_id = entry.head, entry.request_id
-    target = f" {_escape(head.target)}" if head is not None else ""
-    if head is not None:
-        request_id = own_request_id(head) or request_id
+    target = f" {_escape(entry.head.target)}" if entry.head is not None else ""
     return (
         f'{entry.client} - - [{_stamp(int(entry.ended))}] "{entry.protocol.upper()}{target}" - {entry.sent} "-" "-" '
         f"cluster={_word(entry.cluster)} backend={_word(entry.backend)} ms={entry.duration * 1000:.3f} "
-        f"affinity={entry.outcome.value} id={_escape(request_id) or '-'} received={entry.received} sent={entry.sent} "
-        f"closed={entry.closed_by.value if entry.closed_by else 'proxy'}"
+        f"affinity={entry.outcome.value} id={_escape(entry.request_id) or '-'} received={entry.received} "
+        f"sent={entry.sent} closed={entry.closed_by.value if entry.closed_by else 'proxy'}"
     )
 
 

@@ -46,7 +46,7 @@ _NOT_TRAILING = (
 )
 
 #: What of a request is written by ``_unusual``, where it is there at all.
-_UNUSUAL = names("x-request-id via expect max-forwards") | THEIRS | HANDSHAKE.keys()
+_UNUSUAL = names("via expect max-forwards") | THEIRS | HANDSHAKE.keys()
 _LENGTH_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}").fullmatch
@@ -69,7 +69,7 @@ def forward_request(
 ) -> bytes:
     """The complete request head for the backend, its empty line included.
 
-    ``strip_cookie`` is the name of the affinity cookie, ``request_id`` the id of a request that brings none of its own;
+    ``strip_cookie`` is the name of the affinity cookie, ``request_id`` what X-Request-ID shall say (``request_id_of``);
     ``upgrade`` asks the backend for a WebSocket. The content that follows is ``head.body``.
     """
     method, target, minor, plain, named, body, _, _, _ = head
@@ -90,10 +90,13 @@ def forward_request(
     return b"".join(out)
 
 
-def own_request_id(head: RequestHead) -> bytes | None:
-    """The X-Request-ID that the client sent, where there is one and it is well-formed."""
-    ids = head.named.get(b"x-request-id")
-    return ids[0] if ids is not None and len(ids) == 1 and _REQUEST_ID(ids[0]) else None
+def request_id_of(head: RequestHead, identity: Identity, fresh: bytes) -> bytes:
+    """The X-Request-ID that a trusted peer sent, where there is one and it is well-formed; else ``fresh``.
+
+    Anyone else could make two requests one in every log behind us (nginx ``$request_id``, Envoy at an edge).
+    """
+    ids = head.named.get(b"x-request-id") if identity.trusted else None
+    return ids[0] if ids is not None and len(ids) == 1 and _REQUEST_ID(ids[0]) else fresh
 
 
 def check_hops(head: RequestHead) -> None:
@@ -187,7 +190,7 @@ class DateClock:
 def _unusual(head: RequestHead, request_id: bytes, *, trusted: bool, upgrade: bool) -> bytes:
     """What becomes of the less usual fields with a meaning; X-Request-ID and Via with or without them."""
     named, minor = head.named, head.minor
-    out = [b"X-Request-ID: %b\r\nVia: %b" % (own_request_id(head) or request_id, _via(named.get(b"via", []), minor))]
+    out = [b"X-Request-ID: %b\r\nVia: %b" % (request_id, _via(named.get(b"via", []), minor))]
     if minor and head.body and b"expect" in named:
         out.append(b"Expect: 100-continue\r\n")
     if b"max-forwards" in named:

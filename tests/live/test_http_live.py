@@ -421,10 +421,13 @@ def test_identity_fields_are_believed_from_trusted_peers_only(site: Site, source
 
 @pytest.mark.needs("curl")
 def test_request_id_and_via_are_carried_on(site: Site) -> None:
-    """An X-Request-ID that is there already stays, and Via grows."""
-    told = site.fetch("-H", "X-Request-ID: mine-1", "-H", "Via: 1.0 fred", site.http)
-    assert field(told, "X-Request-ID") == "mine-1"
-    assert field(told, "Via") == "1.0 fred, 1.1 stickyproxy"
+    """The X-Request-ID of a trusted proxy stays, a stranger's is replaced; Via grows."""
+    url = f"http://127.0.0.1:{port_of(site.proxy)}/"
+    sent = ("-H", "X-Request-ID: mine-1", "-H", "Via: 1.0 fred")
+    for source, kept in ((FRIEND, True), (STRANGER, False)):
+        told = site.fetch("--interface", source, *sent, url)
+        assert (field(told, "X-Request-ID") == "mine-1") is kept
+        assert field(told, "Via") == "1.0 fred, 1.1 stickyproxy"
 
 
 @pytest.mark.needs("curl")

@@ -21,7 +21,7 @@ from stickyproxy.sansio.forwarding import (
     forward_request,
     forward_trailers,
     http_date,
-    own_request_id,
+    request_id_of,
 )
 from stickyproxy.sansio.http1 import parse_request_head, parse_response_head
 from stickyproxy.sansio.identity import NOBODY, Identity, networks
@@ -55,7 +55,8 @@ def forwarded(
 ) -> dict[bytes, list[bytes]]:
     believed = networks([CLIENT.host]) if trusted else NOBODY
     identity = Identity(CLIENT, 8080, False, believed)
-    sent = forward_request(head, identity, strip_cookie=strip_cookie, request_id=b"made", upgrade=upgrade)
+    request_id = request_id_of(head, identity, b"made")
+    sent = forward_request(head, identity, strip_cookie=strip_cookie, request_id=request_id, upgrade=upgrade)
     return read(sent)[1]
 
 
@@ -160,7 +161,7 @@ def test_connection_may_not_name_what_others_rely_on() -> None:
     assert fields[b"content-length"] == [b"3"]
     assert fields[b"authorization"] == [b"Basic eDp5"]
     assert fields[b"x-forwarded-for"] == fields[b"x-real-ip"] == [b"192.0.2.7"]
-    assert fields[b"x-request-id"] == [b"mine"]
+    assert fields[b"x-request-id"] == [b"made"]
     assert fields[b"via"] == [b"1.1 stickyproxy"]
 
 
@@ -240,10 +241,10 @@ def test_cookies_pass_without_cookie_affinity() -> None:
     ],
 )
 def test_request_id(sent: list[str], expected: bytes) -> None:
-    """My request id is kept if it is one and well-formed, otherwise the request gets a new one."""
+    """The request id of a trusted proxy is kept if it is one and well-formed; a stranger's request gets a new one."""
     head = request_head(*[f"X-Request-ID: {value}" for value in sent])
-    assert forwarded(head)[b"x-request-id"] == [expected]
-    assert (own_request_id(head) or b"made") == expected
+    assert forwarded(head, trusted=True)[b"x-request-id"] == [expected]
+    assert forwarded(head)[b"x-request-id"] == [b"made"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
 from stickyproxy.relay import RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
-from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, own_request_id
+from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, request_id_of
 from stickyproxy.sansio.identity import Identity
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class AnswerWriter:
         self._chunked = False
         self._sent = 0
         self._began = 0.0
-        self.request_id = b""  #: for a request that brings none of its own
+        self.request_id = b""  #: of the request
         self.status = 0
 
     def expect(self, request: RequestHead | None) -> None:
@@ -55,6 +55,8 @@ class AnswerWriter:
         self._request = request
         self.status = self._sent = 0
         self.request_id = factory.request_id()
+        if self._identity.trusted and request is not None:
+            self.request_id = request_id_of(request, self._identity, self.request_id)
         self._began = factory.now() if factory.record is not None else 0.0
 
     def begin(
@@ -123,7 +125,7 @@ class AnswerWriter:
             _served_by(exchange),
             exchange.choice.candidate,
             request._replace(plain=[], named={}),
-            own_request_id(request) or self.request_id,
+            self.request_id,
         )
 
     def left(self, exchange: Exchange) -> None:

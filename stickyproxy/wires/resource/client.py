@@ -20,7 +20,13 @@ from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, Field, RequestHead, ResponseHead
-from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_interim, forward_request
+from stickyproxy.sansio.forwarding import (
+    error_page,
+    forward_answer,
+    forward_interim,
+    forward_request,
+    request_id_of,
+)
 from stickyproxy.sansio.http1 import parse_request_head
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.proxyprotocol import proxy_header
@@ -110,7 +116,7 @@ class WebClient:
             head,
             identity,
             strip_cookie=cluster.affinity.cookie,
-            request_id=resource.request_id(),
+            request_id=request_id_of(head, identity, resource.request_id()),
             upgrade=offer is not None,
         )
         arrival = identity.arrival(head)
