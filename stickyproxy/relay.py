@@ -137,8 +137,8 @@ class Relay:
         self.to_backend = 0
         self.to_client = 0
         self.deadline = NEVER
-        self._write_backend: Callable[[bytes], object] = sweep.turn.writer(backend)
-        self._write_client: Callable[[bytes], object] = sweep.turn.writer(client)
+        self._write_backend: Callable[[bytes], object] = sweep.turn.writer(backend, single=True)
+        self._write_client: Callable[[bytes], object] = sweep.turn.writer(client, single=True)
         self._client = _Half(Side.CLIENT, client)
         self._backend = _Half(Side.BACKEND, backend)
         self._idle = idle

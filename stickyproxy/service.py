@@ -234,7 +234,7 @@ def build_cluster(
 
     ``turn``: the one of ``reactor``, None: one of its own.
     """
-    turn = turn or Turn(reactor)
+    turn = turn or Turn.of(reactor)
     members = [_member(spec, backend, reactor, turn) for backend in spec.backends]
     affinity = extensions.of(IAffinity)[spec.affinity.name]
     balancer = extensions.of(IBalancer)[spec.balance.name]

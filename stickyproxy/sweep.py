@@ -37,7 +37,7 @@ class Sweep:
     def __init__(self, clock: IReactorTime, period: float = 0.5) -> None:
         self.now: float = clock.seconds()
         self.period = period
-        self.turn = Turn(clock)  #: of the same clock
+        self.turn = Turn.of(clock)  #: of the same clock
         self._clock = clock
         self._watched: set[Expiring] = set()
         self._call: IDelayedCall | None = None

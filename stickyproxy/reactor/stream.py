@@ -1,16 +1,14 @@
 """A stream whose bytes libuv moves, as a Twisted transport. Floor 2.
 
 One object stands on both sides: to Twisted it is the transport, to uvloop the protocol. What is called for every chunk
-is short: uvloop calls ``data_received``, which calls the protocol, and ``write`` of an instance *is* uvloop's own
-method. All that is rare (producers, half-close, losing the connection) is arranged around that, with the meaning that
-``twisted.internet.abstract.FileDescriptor`` gives it.
+is short: uvloop calls ``data_received``, which calls the protocol. All that is rare (producers, half-close, losing the
+connection) is arranged around that, with the meaning that ``twisted.internet.abstract.FileDescriptor`` gives it.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionAborted
@@ -20,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyproxy.reactor.early import EarlyBytes
+from stickyproxy.reactor.sending import Sending, ignore
 from stickyproxy.reactor.streamsocket import StreamSocket
 
 if TYPE_CHECKING:
@@ -28,33 +27,17 @@ if TYPE_CHECKING:
 DONE = Failure(CONNECTION_DONE)
 LOST = Failure(CONNECTION_LOST)
 RESET = struct.pack("ii", 1, 0)
-WRITE_LIMIT = 64 * 1024  # as Twisted's FileDescriptor.bufferSize: a producer pauses above it
 
 
-def ignore(data: object) -> None:
-    """``write`` of a connection that is over."""
-
-
-class Stream:
+class Stream(Sending):
     """The transport without TLS: what bytes there are on the wire."""
 
-    connected = disconnected = disconnecting = 0
-    producer: Any = None
-    producerPaused = streamingProducer = False
-
     _log = Logger()
-    _native: Any = None  # uvloop's transport, from connection_made on
     _reason: Failure | None = None  # why the connection will have been lost
     _orderly = True  # the peer is to learn of the end
     _reading_paused = False  # our protocol wants no bytes
     _read_closed = False  # the peer has sent its FIN
     _early: EarlyBytes | None = None
-    _full = False  # uvloop has more bytes to write than its limit
-    _pull_scheduled = False
-    _write_closing = _write_closed = False
-    _buffer_size = WRITE_LIMIT
-
-    protocol: Any
 
     def __init__(self, reactor: UVReactor, sock: StreamSocket) -> None:
         self.reactor = reactor
@@ -80,14 +63,13 @@ class Stream:
             native.abort()
             return
         self.protocol = protocol
-        self.write = native.write  # type: ignore[method-assign]
         self.connected = 1
         try:
             self.protocol.makeConnection(self)
         except Exception:
             self._fail(Failure())
         if self.disconnecting and self.producer is None:
-            native.close()
+            self._close()
         elif self._reading_paused:  # but uvloop starts to read as soon as we return
             self._early = EarlyBytes(self, native)
             self.reactor.loop.call_soon(self._pause_again)
@@ -103,6 +85,7 @@ class Stream:
         if half_closeable is not None:
             half_closeable.readConnectionLost()
         else:
+            self._flush()
             self.lose(DONE)
         return True
 
@@ -117,34 +100,7 @@ class Stream:
                 self.raised(error)
         self.connectionLost(self._reason or reason)
 
-    def pause_writing(self) -> None:
-        self._full = True
-        if self.producer is not None and self.streamingProducer:
-            self._pause_producer()
-
-    def resume_writing(self) -> None:
-        self._full = False
-        if self.producer is not None and (self.producerPaused or not self.streamingProducer):
-            self._resume_producer()
-        elif self._write_closing:
-            self._close_write()
-
     # ITransport
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``. Instances have uvloop's own method in the place of this one, unless TLS was started."""
-        if not self._write_closed and self._native is not None and not self.disconnected:
-            self._native.write(data)
-
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Send all of ``data`` with one system call."""
-        pieces = list(data)
-        if not all(isinstance(piece, bytes) for piece in pieces):
-            raise TypeError("Data must be bytes")
-        if not self._write_closed and self._native is not None and not self.disconnected:
-            self._native.writelines(pieces)
-            if self.producer is not None and not self.streamingProducer:
-                self._pull_later()
 
     def loseConnection(self) -> None:
         """Close when all is written.
@@ -159,7 +115,7 @@ class Stream:
         if not self.connected:
             return  # connection_made will see it
         if self.producer is None or (self.streamingProducer and not self.producerPaused):
-            self._native.close()
+            self._close()
         else:
             self._native.pause_reading()
 
@@ -178,15 +134,6 @@ class Stream:
         """Close our descriptor without a word to the peer: others may have the connection."""
         self._orderly = False
         self.lose(DONE)
-
-    def loseWriteConnection(self) -> None:
-        """Send a FIN after what is written; we go on reading."""
-        if not self.connected or self._write_closing:
-            return
-        self._write_closing = True
-        self._native.set_write_buffer_limits(high=0)  # so that resume_writing tells when all is written
-        if not self._full:
-            self.reactor.loop.call_soon(self._close_write)
 
     # IPushProducer
 
@@ -217,66 +164,13 @@ class Stream:
         """Does the protocol get what arrives?"""
         return bool(self.connected and not (self._reading_paused or self.disconnecting or self._read_closed))
 
-    @property
-    def writing(self) -> bool:
-        """Is there something that the system has not taken?"""
-        return bool(self.connected and self._native.get_write_buffer_size())
-
-    # IConsumer
-
-    @property
-    def bufferSize(self) -> int:
-        """How many bytes may wait before a push producer pauses: those that the system does not take yet."""
-        return self._buffer_size
-
-    @bufferSize.setter
-    def bufferSize(self, size: int) -> None:
-        self._buffer_size = size
-        if self.connected and not self._write_closing and (self.producer is None or self.streamingProducer):
-            self._native.set_write_buffer_limits(high=size)
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Take bytes from ``producer``: a push producer (``streaming``) pauses while more than ``bufferSize`` wait."""
-        if self.producer is not None:
-            raise RuntimeError(f"{producer} cannot be registered: {self.producer} has not been unregistered")
-        if self.disconnected:
-            producer.stopProducing()
-            return
-        self.producer = producer
-        self.streamingProducer = bool(streaming)
-        if not streaming:
-            self._native.set_write_buffer_limits(high=0)
-            self.write = self._write_pulled  # type: ignore[method-assign]
-            producer.resumeProducing()
-            self._pull_later()  # it may have been asked for nothing, or have written before it was registered
-        elif self._full:
-            self._pause_producer()
-
-    def unregisterProducer(self) -> None:
-        was_pulled = self.producer is not None and not self.streamingProducer
-        self.producer = None
-        self.producerPaused = False
-        if not self.connected:
-            return
-        if was_pulled:
-            self.write = self._native.write  # type: ignore[method-assign]
-            if not self._write_closing:
-                self._native.set_write_buffer_limits(high=self._buffer_size)
-        if self.disconnecting:
-            self._native.close()
-        elif self._write_closing and not self._full:
-            self.reactor.loop.call_soon(self._close_write)
-
-    def stopConsuming(self) -> None:
-        self.unregisterProducer()
-        self.loseConnection()
-
     # The end
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is over: everybody concerned learns it, once. The reactor calls this when it stops."""
         if self.disconnected:
             return
+        self._flush()
         self._forget()
         if self._native is not None and not self._native.is_closing():
             self._reason = reason
@@ -350,50 +244,3 @@ class Stream:
             self._fail(Failure())
         if self.reading:
             self._native.resume_reading()
-
-    # Writing
-
-    def _pause_producer(self) -> None:
-        self.producerPaused = True
-        try:
-            self.producer.pauseProducing()
-        except Exception:
-            self._fail(Failure())
-
-    def _resume_producer(self) -> None:
-        self.producerPaused = False
-        try:
-            self.producer.resumeProducing()
-        except Exception:
-            self._fail(Failure())
-
-    def _write_pulled(self, data: bytes) -> None:
-        self._native.write(data)
-        self._pull_later()
-
-    def _pull_later(self) -> None:
-        """Without this a pull producer whose bytes were all sent at once would never be asked for more."""
-        if not self._pull_scheduled:
-            self._pull_scheduled = True
-            self.reactor.loop.call_soon(self._pull)
-
-    def _pull(self) -> None:
-        self._pull_scheduled = False
-        if self.producer is not None and not self.streamingProducer and not self._full and not self.disconnected:
-            self._resume_producer()
-
-    def _close_write(self) -> None:
-        if self._write_closed or self._full or self.disconnecting or not self.connected:
-            return
-        self._write_closed = True
-        self.write = ignore  # type: ignore[method-assign]
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the peer was faster, and reading will tell
-        half_closeable: Any = IHalfCloseableProtocol(self.protocol, None)
-        if half_closeable is not None:
-            try:
-                half_closeable.writeConnectionLost()
-            except Exception:
-                self._fail(Failure())

@@ -4,12 +4,14 @@ Twisted's own TCP transports only buffer in ``write``, register with epoll, send
 system calls for each send that would have succeeded anyway, since a socket's buffer is seldom full. Here what was
 written in a turn is sent at its end; only what the socket does not take goes the usual way, with the usual
 back-pressure. That all sends of a turn come together matters as much: the peers are awake then, and the caches warm
-(CPU per HTTP request fell from 57 to 41 microseconds). libuv's transports do the same by themselves.
+(CPU per HTTP request fell from 57 to 41 microseconds). libuv sends at once, in the middle of a turn: the reactor on it
+has a ``turn`` of its own, and its transports do the same by themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -25,14 +27,21 @@ _ROUNDS = 8
 class Turn:
     """The end of the reactor's turn. One for each reactor, shared by all that send together."""
 
-    __slots__ = ("_calls", "_clock", "_ending")
+    __slots__ = ("_calls", "_ending", "_soon")
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, soon: Callable[[Callable[[], object]], object]) -> None:
+        """``soon(call)`` has the reactor call it when everything readable was read, and before it waits."""
+        self._soon = soon
         self._calls: list[Callable[[], object]] = []
         self._ending = False
+
+    @classmethod
+    def of(cls, clock: IReactorTime) -> Turn:
+        """The one of the reactor that ``clock`` is, if it has one, else a new one."""
+        own: Turn | None = getattr(clock, "turn", None)
+        return own or cls(partial(clock.callLater, 0))
 
     def at_end(self, call: Callable[[], object]) -> None:
         """Call it when this turn ends; asked for while one ends: still in the same end, after the others.
@@ -40,16 +49,18 @@ class Turn:
         What it raises is logged, and keeps nothing else from being done.
         """
         if not self._calls and not self._ending:
-            self._clock.callLater(0, self._end)
+            self._soon(self._end)
         self._calls.append(call)
 
-    def writer(self, transport: Any) -> Write:
+    def writer(self, transport: Any, *, single: bool = False) -> Write:
         """A ``write`` for ``transport``; it goes together with all other methods, its own ``write`` among them.
 
-        For other transports than Twisted's plain TCP it is their own. Not for one that is to ``startTLS`` later.
+        For other transports than plain TCP it is their own. ``single``: there will hardly be two pieces in a turn, so
+        that a transport with a ``write_at_once`` may send it at once. Not for one that is to ``startTLS`` later.
         """
         if type(transport) not in (Client, Server) or transport.TLS:
-            own: Write = transport.write
+            plain = not getattr(transport, "TLS", False)
+            own: Write = (single and plain and getattr(transport, "write_at_once", None)) or transport.write
             return own
         buffer: Write = transport.write
         at_end = self.at_end
@@ -99,7 +110,7 @@ class Turn:
                 break
         self._ending = False
         if self._calls:
-            self._clock.callLater(0, self._end)
+            self._soon(self._end)
 
 
 def _send(transport: Any, send: Callable[[bytes], int]) -> None:

@@ -23,6 +23,7 @@ from stickyproxy.reactor.ports import Connector, Port, adopt_connection
 from stickyproxy.reactor.signals import ChildSignals
 from stickyproxy.reactor.speaking import Speaking
 from stickyproxy.reactor.stream import LOST, Stream
+from stickyproxy.reactor.turn import Turn
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -41,6 +42,7 @@ class UVReactor(AsyncioSelectorReactor):
     def __init__(self) -> None:
         self.streams: set[Stream] = set()
         self.speaking = Speaking()
+        self.turn = Turn(lambda call: self.loop.call_soon(call))  # the loop is another one after a fork
         self._loops_of_parents: list[uvloop.Loop] = []
         self._make_loop()
         super().__init__(self.loop)

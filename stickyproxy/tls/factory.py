@@ -63,7 +63,7 @@ class TLSFactory(WrappingFactory[Any]):
         self.close_timeout = close_timeout
         self.await_handshake = await_handshake
         self.handshake_ended = handshake_ended or self._log_failure
-        self.turn = turn or Turn(clock)
+        self.turn = turn or Turn.of(clock)
         self._creator: Any = creator
         self._is_client = is_client
 
@@ -115,7 +115,7 @@ class TLSClientEndpoint:
         self._creator = creator
         self._clock = clock
         self._handshake_timeout = handshake_timeout
-        self._turn = Turn(clock)
+        self._turn = Turn.of(clock)
 
     def connect(self, protocol_factory: IProtocolFactory) -> Deferred[IProtocol]:
         return Deferred.fromCoroutine(self._connect(protocol_factory))

@@ -117,6 +117,34 @@ def test_bytes_and_addresses(run_both: Run, interface: str) -> None:
     run_both(program)
 
 
+def test_order_of_all_ways_to_write(run: Run) -> None:
+    """Whatever way bytes are written in one turn, they arrive in order and once, before a close or a half-close."""
+
+    async def program(reactor: Any) -> None:
+        server, client = HalfCloseable(), Recorder()
+        await connected(reactor, server, client)
+        write, buffer = client.transport.write, bytearray(b"b")
+        write(b"a")
+        write(buffer)
+        buffer[:] = b"x"  # the caller's own again
+        client.transport.write_at_once(b"c")
+        write(b"")
+        client.transport.writeSequence([b"d", b"e"])
+        with pytest.raises(TypeError):
+            write("f")  # type: ignore[arg-type]
+        write(b"f")
+        client.transport.loseWriteConnection()
+        await server.until("read lost")
+        assert server.received == b"abcdef"
+        server.transport.write(b"good")
+        server.transport.write(b"bye")
+        server.transport.loseConnection()
+        await client.until("lost")
+        assert client.received == b"goodbye"
+
+    run(program)
+
+
 def test_options_and_handle(run_both: Run) -> None:
     """Socket options are read and set; the handle is a socket."""
 

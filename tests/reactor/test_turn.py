@@ -57,7 +57,7 @@ needs_own = pytest.mark.skipif(
 async def test_what_was_written_comes_before_the_close(close: str) -> None:
     """Pieces of one turn arrive whole and in order, also when the connection is closed in that turn."""
     transport, client = await connected()
-    write = Turn(reactor).writer(transport)
+    write = Turn.of(reactor).writer(transport)
     assert write is not transport.write
     write(b"a")
     write(b"b")
@@ -89,7 +89,7 @@ async def test_more_than_a_socket_takes() -> None:
 
     client.transport.pauseProducing()
     transport.registerProducer(Producer(), True)
-    write = Turn(reactor).writer(transport)
+    write = Turn.of(reactor).writer(transport)
     write(b"x" * 20_000_000)
     reactor.callLater(0, client.transport.resumeProducing)
     assert await client.ended == b"x" * 20_000_000 + b"end"
@@ -117,7 +117,7 @@ async def test_a_producer_is_paused_within_the_turn() -> None:
 
     client.transport.pauseProducing()
     transport.registerProducer(Producer(), True)
-    write = Turn(reactor).writer(transport)
+    write = Turn.of(reactor).writer(transport)
     written = 0
     while not paused:
         write(b"x" * 10_000)
@@ -132,7 +132,7 @@ async def test_a_producer_is_paused_within_the_turn() -> None:
 async def test_a_pull_producer_is_asked_for_more() -> None:
     """Also when the socket took all that it had written."""
     transport, client = await connected()
-    write = Turn(reactor).writer(transport)
+    write = Turn.of(reactor).writer(transport)
     pieces = [b"a", b"b", b"c" * 100_000, b"d"]
 
     class Producer:
@@ -155,7 +155,7 @@ async def test_a_pull_producer_is_asked_for_more() -> None:
 async def test_abort_drops_what_was_written() -> None:
     """What was not sent yet when the connection is aborted never is."""
     transport, client = await connected()
-    Turn(reactor).writer(transport)(b"too late")
+    Turn.of(reactor).writer(transport)(b"too late")
     transport.abortConnection()
     assert await client.ended == b""
 
@@ -165,7 +165,7 @@ async def test_abort_drops_what_was_written() -> None:
 async def test_a_connection_that_is_gone() -> None:
     """Writing to it is no error."""
     transport, client = await connected()
-    write = Turn(reactor).writer(transport)
+    write = Turn.of(reactor).writer(transport)
     write(b"lost")
     transport.abortConnection()
     await client.ended
@@ -176,13 +176,13 @@ async def test_a_connection_that_is_gone() -> None:
 def test_other_transports_keep_their_own_write() -> None:
     """libuv's, TLS and memory transports know themselves when to send."""
     transport = MemoryTransport()
-    assert Turn(reactor).writer(transport) == transport.write
+    assert Turn.of(reactor).writer(transport) == transport.write
 
 
 def test_all_calls_of_a_turn_share_a_timed_one() -> None:
     """A hundred things for the end of one turn cost the reactor one timed call, and come in their order."""
     clock, done = Clock(), list[int]()
-    turn = Turn(clock)
+    turn = Turn.of(clock)
     for number in range(100):
         turn.at_end(lambda number=number: done.append(number))  # type: ignore[misc]
     assert (done, len(clock.getDelayedCalls())) == ([], 1)
@@ -193,7 +193,7 @@ def test_all_calls_of_a_turn_share_a_timed_one() -> None:
 def test_what_is_asked_for_at_the_end_is_done_in_the_same() -> None:
     """TLS encrypts at the end of a turn what TCP then sends, without another turn."""
     clock, done = Clock(), list[str]()
-    turn = Turn(clock)
+    turn = Turn.of(clock)
 
     def encrypt(name: str) -> None:
         done.append("encrypt " + name)
@@ -216,7 +216,7 @@ def test_an_end_comes_to_an_end() -> None:
             return super().callLater(*arguments, **named)
 
     clock = Counted()
-    turn = Turn(clock)
+    turn = Turn.of(clock)
 
     def again() -> None:
         done.append(len(done))
@@ -233,7 +233,7 @@ def test_an_end_comes_to_an_end() -> None:
 def test_an_error_stops_nothing_else(error: type[BaseException]) -> None:
     """What one call raises is logged; the others are called, and those of later turns."""
     clock, done = Clock(), list[str]()
-    turn = Turn(clock)
+    turn = Turn.of(clock)
 
     def fail() -> None:
         raise error
