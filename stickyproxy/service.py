@@ -41,7 +41,7 @@ from stickyproxy.tls import (
     tls_factory,
 )
 from stickyproxy.wires.http import HTTPFrontendFactory
-from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
+from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory, RefusingFactory
 from stickyproxy.wires.tcp import TCPFrontendFactory
 
 #: Connections that may wait for being accepted, where the endpoint does not say otherwise; the system may allow fewer.
@@ -197,17 +197,13 @@ def _frontend_factory(
 
 def _wrapped(factory: IProtocolFactory, spec: FrontendSpec, sweep: Sweep, reactor: Any) -> IProtocolFactory:
     """PROXY header, then TLS, then the protocol: the order in which they are on the wire."""
+    if spec.accept_proxy_protocol and spec.protocol == "tcp":
+        factory = RefusingFactory(factory)
     if spec.tls is not None:
         creator = _tls_creator(spec.tls, _ALPN[spec.protocol])
         factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head, turn=sweep.turn)
     if spec.accept_proxy_protocol:
-        factory = ProxyProtocolFactory(
-            factory,
-            spec.accept_proxy_protocol,
-            sweep,
-            timeout=spec.timeouts.head,
-            watch=spec.protocol == "tcp" and spec.tls is None,
-        )
+        factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
     return factory
 
 

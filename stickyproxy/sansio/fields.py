@@ -34,9 +34,16 @@ HOP_BY_HOP = names(
 OURS = names("x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip forwarded via x-request-id")
 #: What other proxies say of a client: passed on from a trusted peer, removed from anyone else's request.
 THEIRS = names(
-    "client-ip x-client-ip true-client-ip x-cluster-client-ip cf-connecting-ip fastly-client-ip forwarded-for "
-    "x-forwarded x-original-forwarded-for x-original-host x-forwarded-by x-forwarded-server x-forwarded-prefix "
-    "x-forwarded-protocol x-forwarded-scheme x-forwarded-ssl x-scheme x-url-scheme front-end-https"
+    "client-ip x-client-ip true-client-ip x-cluster-client-ip cf-connecting-ip cf-connecting-ipv6 fastly-client-ip "
+    "x-remote-ip x-remote-addr remote-addr x-originating-ip x-envoy-external-address x-azure-clientip "
+    "x-appengine-user-ip proxy-client-ip wl-proxy-client-ip x-real-port forwarded-for x-forwarded "
+    "x-original-forwarded-for x-original-host x-host x-forwarded-by x-forwarded-server x-forwarded-prefix "
+    "x-forwarded-protocol x-forwarded-scheme x-forwarded-ssl x-scheme x-url-scheme front-end-https "
+    # Where the request was going, and who a proxy before us has found the user to be.
+    "x-original-url x-original-uri x-rewrite-url x-forwarded-uri x-forwarded-path x-forwarded-method "
+    "x-original-method x-forwarded-client-cert x-forwarded-user x-forwarded-email x-forwarded-groups "
+    "x-forwarded-preferred-username x-forwarded-access-token x-auth-request-user x-auth-request-email "
+    "x-auth-request-groups x-remote-user remote-user x-webauth-user"
 )
 FRAMING = names("content-length transfer-encoding")
 #: Spellings that CGI, WSGI and their kind make the same variable of.

@@ -5,23 +5,26 @@ is removed; what a trusted peer says is believed as far as it is well-formed:
 
 * X-Forwarded-For (or Forwarded, where that is absent) is read from the right. The client is the first address that is
   not itself trusted; garbage ends the walk at the last good address. A Forwarded field with any fault is not believed
-  at all, since a quote opened by the client could hide what the proxy has added behind it.
-* Our peer is appended to both lists. Where only one of them came, the other is written from the believed part of it.
+  at all, since a quote opened by the client could hide what the proxy has added behind it. Where that hides who the
+  client is, it is the last proxy that is known, and ``Identity.sure`` says so: no rule about addresses may rest on it.
+* Our peer is appended to both lists. Where only one of them came, or Forwarded tells another story, that is written
+  from the believed part of the other.
 * Of X-Forwarded-Proto, -Host and -Port one well-formed value each is kept.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
 from stickyproxy.model import Arrival, Peer, RequestHead
+from stickyproxy.sansio.networks import NOBODY, Networks, address_of
 
 #: Longer chains of proxies than this are not followed.
 _MAX_HOPS = 32
+#: Bytes of a Forwarded field that are worth their time; a longer one is treated as malformed.
+_MAX_FORWARDED = 8192
 _SCHEMES = {b"http": b"80", b"ws": b"80", b"https": b"443", b"wss": b"443"}
 #: The fields by which a trusted peer may tell of the client.
 _TELLING = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"))
@@ -29,66 +32,22 @@ _SECURE_SCHEMES = frozenset((b"https", b"wss"))
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _IS_TOKEN = re.compile(_TOKEN).fullmatch
-_NODE = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
+_NODE_PORT = rb"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"  # RFC 7239 section 6
+_NODE = re.compile(rb"\[([0-9A-Fa-f:.]+)\]%b|([0-9.]+)%b|([0-9A-Fa-f:.]+)" % (_NODE_PORT, _NODE_PORT))
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 # Unquoted values may hold ":" and "[" here, against the grammar: host=example.org:8080 is widespread.
 _PAIR = re.compile(rb"(%b)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",;\\]+))" % _TOKEN)
 _SEPARATOR = re.compile(rb"[ \t]*([;,])[ \t]*")
-
-_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> _IPAddress | None:
-    """An IP address without its zone, an IPv4-mapped one as IPv4; None if ``text`` is none."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-class Networks:
-    """A list of networks (``"10.0.0.0/8"``, ``"::1"``) that an address as text may be ``in``.
-
-    IPv4-mapped IPv6 addresses count as IPv4. What is no address – ``"unix"`` above all – is in none. Raises ValueError
-    for a bad one, also where bits behind the prefix are set (``"10.0.0.1/8"``).
-    """
-
-    __slots__ = ("_holds", "_networks")
-
-    def __init__(self, cidrs: Iterable[str] = ()) -> None:
-        self._networks = tuple(_network(cidr) for cidr in cidrs)
-        self._holds = lru_cache(maxsize=4096)(self._look_up)
-
-    def __contains__(self, address: str) -> bool:
-        return bool(self._networks) and self._holds(address)
-
-    def _look_up(self, address: str) -> bool:
-        parsed = _address(address)
-        return parsed is not None and any(parsed in network for network in self._networks)
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
-    def __repr__(self) -> str:
-        return f"<Networks {' '.join(map(str, self._networks)) or 'none'}>"
-
-
-#: The networks that hold nobody.
-NOBODY = Networks()
-
-
-def networks(cidrs: Iterable[str]) -> Networks:
-    """``Networks`` of configured text; raises ValueError."""
-    return Networks(cidrs)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_TO_ESCAPE = re.compile(rb'(["\\])')
 
 
 class _Believed(NamedTuple):
     client: str
     secure: bool
     lines: bytes
+    sure: bool
 
 
 class Identity:
@@ -118,7 +77,7 @@ class Identity:
     def __init__(
         self, peer: Peer, local_port: int, secure: bool, trusted: Networks = NOBODY, *, default_host: bytes = b""
     ) -> None:
-        address = _address(peer.host)
+        address = address_of(peer.host)
         self._client = peer.host if address is None else str(address)
         self._for = b"unknown" if address is None else self._client.encode()
         self._node = _node(self._client)
@@ -132,7 +91,7 @@ class Identity:
         self._last = b""
         # What was believed last: it is asked for several times for one request.
         self._head: RequestHead | None = None
-        self._told = _Believed("", False, b"")
+        self._told = _Believed("", False, b"", True)
         self._own = (self._client, secure)
 
     def client(self, head: RequestHead | None = None) -> str:
@@ -142,6 +101,10 @@ class Identity:
     def secure(self, head: RequestHead | None = None) -> bool:
         """The client came over TLS: to us, or to a trusted peer that says so."""
         return self._own[1] if head is None else self.arrival(head).secure
+
+    def sure(self, head: RequestHead) -> bool:
+        """``client(head)`` is the client, and not a proxy whose word of him could not be believed."""
+        return not self.trusted or _TELLING.isdisjoint(head.named) or self._believe(head).sure
 
     def arrival(self, head: RequestHead) -> Arrival:
         """Who asks, for affinity, balancers and routes."""
@@ -182,10 +145,13 @@ class Identity:
         forwarded = _list(named.get(b"forwarded"))
         elements = _elements(forwarded) if forwarded else []
         told_proto, told_host = _one(named, b"x-forwarded-proto").lower(), _one(named, b"x-forwarded-host")
+        chain, sure = self._walk([element.get(b"for", b"") for element in elements])
         if listed:
-            chain = self._walk(listed.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:])
+            other, (chain, sure) = chain, self._walk(listed.rsplit(b",", _MAX_HOPS))
+            if other != chain:
+                elements = []  # from before a proxy that knows X-Forwarded-For only
         else:
-            chain = self._walk([element.get(b"for", b"") for element in elements[-_MAX_HOPS:]])
+            sure = sure and bool(elements) == bool(forwarded)
             if chain:
                 element = elements[-len(chain)]
                 told_proto = told_proto or element.get(b"proto", b"").lower()
@@ -196,48 +162,35 @@ class Identity:
             told_host = b""
         proto = told_proto if told_proto in _SCHEMES else self._proto
         port = _one(named, b"x-forwarded-port")
-        if not (port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        if not _is_port(port):
             # Our own port beside what another proxy was asked with would make a URL that nobody serves.
             asked = told_host or told_proto in _SCHEMES
             port = _port(told_host or host, proto) if asked else self._local_port
         told_host = told_host or host
         client = chain[0] if chain else self._client
         before = listed or b", ".join([address.encode() for address in chain])
-        if not elements:
-            forwarded = _told_chain(chain, proto, told_host) if chain else b""
+        forwarded = _written(elements) or _told_chain(chain, proto, told_host)
         own = _element(self._node, self._proto, host)
-        lines = _write(
-            host,
-            b"%b, %b" % (before, self._for) if before else self._for,
-            proto,
-            told_host,
-            port,
-            client.encode(),
-            b"%b, %b" % (forwarded, own) if forwarded else own,
-        )
-        return _Believed(client, proto in _SECURE_SCHEMES, lines)
+        before = b"%b, %b" % (before, self._for) if before else self._for
+        forwarded = b"%b, %b" % (forwarded, own) if forwarded else own
+        lines = _write(host, before, proto, told_host, port, client.encode(), forwarded)
+        return _Believed(client, proto in _SECURE_SCHEMES, lines, sure)
 
-    def _walk(self, nodes: list[bytes]) -> list[str]:
-        """The addresses of the believed end of a chain: from the last that is not itself trusted on."""
+    def _walk(self, nodes: list[bytes]) -> tuple[list[str], bool]:
+        """The believed end of a chain: from the last address that is not itself trusted on; and whether it is there."""
         chain: list[str] = []
-        for node in reversed(nodes):
+        sure = len(nodes) <= _MAX_HOPS
+        for node in reversed(nodes[-_MAX_HOPS:]):
             address = _text(node)
             if not address:
+                sure = False
                 break
             chain.append(address)
             if address not in self._networks:
+                sure = True
                 break
         chain.reverse()
-        return chain
-
-
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    network = ipaddress.ip_network(cidr)
-    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
-    return network
+        return chain, sure
 
 
 def _text(node: bytes) -> str:
@@ -248,7 +201,7 @@ def _text(node: bytes) -> str:
 @lru_cache(maxsize=4096)
 def _read_node(node: bytes) -> str:
     match = _NODE.fullmatch(node.strip(b" \t"))
-    address = _address((match[1] or match[2] or match[3]).decode("ascii")) if match else None
+    address = address_of((match[1] or match[2] or match[3]).decode("ascii")) if match else None
     return "" if address is None else str(address)
 
 
@@ -260,6 +213,8 @@ def _list(values: list[bytes] | None) -> bytes:
 def _elements(forwarded: bytes) -> list[dict[bytes, bytes]]:
     """The elements of a Forwarded field (RFC 7239 section 4), names in lower case; none if it is malformed."""
     elements: list[dict[bytes, bytes]] = [{}]
+    if len(forwarded) > _MAX_FORWARDED:
+        return []
     position = 0
     while True:
         pair = _PAIR.match(forwarded, position)
@@ -267,7 +222,7 @@ def _elements(forwarded: bytes) -> list[dict[bytes, bytes]]:
             name = pair[1].lower()
             if name in elements[-1]:
                 return []
-            elements[-1][name] = pair[3] or re.sub(rb"\\(.)", rb"\1", pair[2])
+            elements[-1][name] = pair[3] or _ESCAPED.sub(rb"\1", pair[2])
             position = pair.end()
         separator = _SEPARATOR.match(forwarded, position)
         if separator is None:
@@ -283,6 +238,10 @@ def _one(named: dict[bytes, list[bytes]], name: bytes) -> bytes:
     return values[0] if values is not None and len(values) == 1 else b""
 
 
+def _is_port(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
 def _port(host: bytes, scheme: bytes) -> bytes:
     match = _HOST.fullmatch(host)
     return (match and match[1]) or _SCHEMES[scheme]
@@ -291,7 +250,7 @@ def _port(host: bytes, scheme: bytes) -> bytes:
 @lru_cache(maxsize=4096)
 def _node(address: str) -> bytes:
     """A node of RFC 7239 section 6."""
-    if _address(address) is None:
+    if address_of(address) is None:
         return b"unknown"
     return b'"[%b]"' % address.encode() if ":" in address else address.encode()
 
@@ -300,11 +259,23 @@ def _element(node: bytes, proto: bytes, host: bytes) -> bytes:
     """An element of RFC 7239 section 4."""
     if not host:
         return b"for=%b;proto=%b" % (node, proto)
-    return b"for=%b;host=%b;proto=%b" % (node, host if _IS_TOKEN(host) else b'"%b"' % host, proto)
+    return b"for=%b;host=%b;proto=%b" % (node, _value(host), proto)
+
+
+def _value(value: bytes) -> bytes:
+    """A value as RFC 7239 section 4 has it: a token, or a quoted string."""
+    return value if _IS_TOKEN(value) else b'"%b"' % _TO_ESCAPE.sub(rb"\\\1", value)
+
+
+def _written(elements: list[dict[bytes, bytes]]) -> bytes:
+    """What ``_elements`` read, as the grammar has it."""
+    return b", ".join([b";".join([b"%b=%b" % (k, _value(v)) for k, v in e.items()]) for e in elements])
 
 
 def _told_chain(chain: list[str], proto: bytes, host: bytes) -> bytes:
     """Forwarded for the addresses of ``chain``, the first of which asked ``host`` by ``proto``."""
+    if not chain:
+        return b""
     first = _element(_node(chain[0]), proto, host)
     return b", for=".join([first, *[_node(address) for address in chain[1:]]])
 

@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import address
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,7 +24,7 @@ from zope.interface import implementer
 
 from stickyproxy.addresses import peer_of
 from stickyproxy.model import Peer
-from stickyproxy.sansio.identity import Networks
+from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser, announces
 from stickyproxy.sweep import NEVER, Sweep
 
@@ -34,24 +40,42 @@ class ProxyProtocolFactory:
     called when the header is there, with the address that it names (without one: of the proxy). Put TLS behind this,
     as the wrapped factory: a proxy speaks before the handshake.
 
-    A PROXY header from anyone else is a bad request. HTTP and TLS refuse it by themselves; ``watch`` is for protocols
-    that would pass it on to a backend, which might believe it: such a client is dropped.
+    A PROXY header from anyone else is a bad request. HTTP and TLS refuse it by themselves; in front of a protocol that
+    would pass it on to a backend, which might believe it, goes a ``RefusingFactory``.
     """
 
-    def __init__(
-        self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float, *, watch: bool = False
-    ) -> None:
+    def __init__(self, wrapped: IProtocolFactory, networks: Iterable[str], sweep: Sweep, timeout: float) -> None:
         self.wrapped = wrapped
         self.sweep = sweep
         self.timeout = timeout
         self._networks = Networks(networks)
-        self._watch = watch
 
     def buildProtocol(self, addr: Any) -> IProtocol | None:
         if peer_of(addr).host in self._networks:
             return _Awaiting(self, addr)
         built: IProtocol | None = self.wrapped.buildProtocol(addr)
-        return _Watched(built, addr) if self._watch and built is not None else built
+        return built
+
+    def doStart(self) -> None:
+        self.wrapped.doStart()
+
+    def doStop(self) -> None:
+        self.wrapped.doStop()
+
+
+@implementer(IProtocolFactory)
+class RefusingFactory:
+    """Drops whoever begins with a PROXY header: a client himself, within TLS, or behind a proxy that has sent its own.
+
+    It is the innermost factory around that of a protocol which passes bytes on as they are.
+    """
+
+    def __init__(self, wrapped: IProtocolFactory) -> None:
+        self.wrapped = wrapped
+
+    def buildProtocol(self, addr: Any) -> IProtocol | None:
+        built: IProtocol | None = self.wrapped.buildProtocol(addr)
+        return None if built is None else _Watched(built, addr)
 
     def doStart(self) -> None:
         self.wrapped.doStart()
@@ -120,7 +144,7 @@ class _Awaiting(Protocol):
         self.transport.abortConnection()
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class _Watched(Protocol):
     """A client that may not send a PROXY header: his first bytes are looked at, and then this is out of the way."""
 
@@ -134,6 +158,10 @@ class _Watched(Protocol):
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         self._inner.makeConnection(transport)
+
+    def handshakeCompleted(self) -> None:
+        if IHandshakeListener.providedBy(self._inner):
+            self._inner.handshakeCompleted()
 
     def dataReceived(self, data: bytes) -> None:
         self._held += data

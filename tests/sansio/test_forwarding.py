@@ -24,7 +24,8 @@ from stickyproxy.sansio.forwarding import (
     request_id_of,
 )
 from stickyproxy.sansio.http1 import parse_request_head, parse_response_head
-from stickyproxy.sansio.identity import NOBODY, Identity, networks
+from stickyproxy.sansio.identity import Identity
+from stickyproxy.sansio.networks import NOBODY, Networks
 
 CLIENT = Peer("192.0.2.7", 40000)
 DATE = b"Mon, 23 Nov 2026 06:46:44 GMT"
@@ -53,7 +54,7 @@ def read(sent: bytes) -> tuple[bytes, dict[bytes, list[bytes]]]:
 def forwarded(
     head: RequestHead, *, trusted: bool = False, strip_cookie: bytes | None = b"SRV", upgrade: bool = False
 ) -> dict[bytes, list[bytes]]:
-    believed = networks([CLIENT.host]) if trusted else NOBODY
+    believed = Networks([CLIENT.host]) if trusted else NOBODY
     identity = Identity(CLIENT, 8080, False, believed)
     request_id = request_id_of(head, identity, b"made")
     sent = forward_request(head, identity, strip_cookie=strip_cookie, request_id=request_id, upgrade=upgrade)
@@ -559,7 +560,7 @@ def test_h11_reads_the_same_request(
     """Whatever fields I send, an independent parser reads one request: same method, target, Host and content."""
     text = f"{method} {target} HTTP/1.1\r\nHost: example.org\r\n{text_of(fields)}{framing}\r\n"
     head = parse_request_head(text.encode("latin-1"), Limits())
-    identity = Identity(CLIENT, 8080, True, networks([CLIENT.host]) if trusted else NOBODY)
+    identity = Identity(CLIENT, 8080, True, Networks([CLIENT.host]) if trusted else NOBODY)
     sent = forward_request(head, identity, strip_cookie=b"SRV", request_id=b"made")
     content = {0: b"", 5: b"hello", CHUNKED: b"5\r\nhello\r\n0\r\n\r\n"}[head.body]
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from stickyproxy.config.specs import Limits
 from stickyproxy.model import Peer, RequestHead
-from stickyproxy.sansio.forwarding import forward_request
+from stickyproxy.sansio.forwarding import forward_request, request_id_of
 from stickyproxy.sansio.http1 import parse_request_head
-from stickyproxy.sansio.identity import NOBODY, Identity, networks
+from stickyproxy.sansio.identity import Identity
+from stickyproxy.sansio.networks import NOBODY, Networks
 
-PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48"])
+PROXIES = Networks(["10.0.0.0/8", "2001:db8:ffff::/48"])
 PROXY = Peer("10.0.0.1", 5000)
 STRANGER = Peer("192.0.2.7", 5000)
 
@@ -62,21 +63,21 @@ def told(identity: Identity, *fields: str, host: str = "example.org") -> dict[st
 )
 def test_addresses_in_networks(cidr: str, address: str, expected: bool) -> None:
     """An address is in a network however it is written; what is no address is in none."""
-    assert (address in networks([cidr])) is expected
+    assert (address in Networks([cidr])) is expected
 
 
 @pytest.mark.parametrize("cidr", ["10.0.0.1/8", "10.0.0.0/33", "localhost", "unix", "", "10.0.0"])
 def test_bad_networks_are_refused(cidr: str) -> None:
     """A mistake in a list of networks is an error, not a hole."""
     with pytest.raises(ValueError):
-        networks([cidr])
+        Networks([cidr])
 
 
 def test_no_networks_hold_nobody() -> None:
     """By default nobody is trusted."""
     assert "127.0.0.1" not in NOBODY
     assert not NOBODY
-    assert repr(networks(["10.0.0.0/8", "::1"])) == "<Networks 10.0.0.0/8 ::1/128>"
+    assert repr(Networks(["10.0.0.0/8", "::1"])) == "<Networks 10.0.0.0/8 ::1/128>"
 
 
 # From anyone
@@ -113,7 +114,7 @@ def test_the_backend_is_told(peer: str, secure: bool, address: str, node: str) -
 
 def test_a_client_on_a_unix_socket() -> None:
     """A client without an address is "unknown", and is not trusted by any network."""
-    identity = Identity(Peer("unix", 0), 0, False, networks(["0.0.0.0/0", "::/0"]))
+    identity = Identity(Peer("unix", 0), 0, False, Networks(["0.0.0.0/0", "::/0"]))
     fields = told(identity, "X-Forwarded-For: 203.0.113.9")
     assert identity.client(head_of("X-Forwarded-For: 203.0.113.9")) == "unix"
     assert not identity.trusted
@@ -147,7 +148,8 @@ def test_the_next_request_names_another_host() -> None:
     "name",
     ["X-Forwarded-For", "x-forwarded-for", "X-FORWARDED-PROTO", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-IP",
      "Forwarded", "X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-Ssl", "X-Forwarded-Prefix", "Client-IP",
-     "True-Client-IP", "Front-End-Https", "CF-Connecting-IP", "X-Original-Forwarded-For"],
+     "True-Client-IP", "Front-End-Https", "CF-Connecting-IP", "X-Original-Forwarded-For", "X-Original-URL",
+     "X-Rewrite-URL", "X-Forwarded-User", "Remote_User", "X-Remote-Addr", "X~Forwarded+For", "X.Request.Id"],
 )  # fmt: skip
 def test_what_a_stranger_says_is_removed(name: str) -> None:
     """Nobody but a trusted proxy can tell the backend who or where the client is."""
@@ -176,6 +178,18 @@ def test_what_a_stranger_says_is_removed(name: str) -> None:
         ("[2001:db8::9]:4711", "2001:db8::9"),
         ("2001:db8::9, 2001:db8:ffff::1", "2001:db8::9"),
         ("::ffff:203.0.113.9, ::ffff:10.0.0.2", "203.0.113.9"),
+        ("203.0.113.9:_hidden", "203.0.113.9"),
+        ("[2001:db8::9]:_p1", "2001:db8::9"),
+        ("_hidden, 10.0.0.2", "10.0.0.2"),
+        ("203.0.113.9,,10.0.0.2", "10.0.0.2"),
+        ("203.0.113.9;10.0.0.2", "10.0.0.1"),
+        ("203.0.113.9\t,\t10.0.0.2", "203.0.113.9"),
+        ("0xcb007109", "10.0.0.1"),
+        ("3405803785", "10.0.0.1"),
+        ("[203.0.113.9]", "203.0.113.9"),
+        ("[2001:db8::9", "10.0.0.1"),
+        ("2001:db8::9]:80", "10.0.0.1"),
+        ("[fe80::9%25eth0]", "10.0.0.1"),
         ("203.0.113.999", "10.0.0.1"),
         ("203.0.113.09", "10.0.0.1"),
         ('"203.0.113.9"', "10.0.0.1"),
@@ -202,32 +216,90 @@ def test_several_lists_are_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "client", "chain", "passed"),
+    ("forwarded", "client", "chain", "written"),
     [
-        ("for=203.0.113.9", "203.0.113.9", "203.0.113.9, ", True),
-        ("For=203.0.113.9;Proto=https , FOR=10.0.0.2", "203.0.113.9", "203.0.113.9, 10.0.0.2, ", True),
-        ('for="[2001:db8::9]:4711";by=_x, for=10.0.0.2', "2001:db8::9", "2001:db8::9, 10.0.0.2, ", True),
-        ('for="203.0.113.\\9"', "203.0.113.9", "203.0.113.9, ", True),
-        ("for=198.51.100.1, for=203.0.113.9", "203.0.113.9", "203.0.113.9, ", True),
-        ("for=203.0.113.9, for=_hidden, for=10.0.0.2", "10.0.0.2", "10.0.0.2, ", True),
-        ("for=unknown", "10.0.0.1", "", True),
-        ("proto=https", "10.0.0.1", "", True),
-        ('for="203.0.113.9', "10.0.0.1", "", False),
-        ('for=", for="[2001:db8::9]"', "10.0.0.1", "", False),
-        ("for=203.0.113.9;for=203.0.113.10", "10.0.0.1", "", False),
-        ("203.0.113.9", "10.0.0.1", "", False),
-        ("for = 203.0.113.9", "10.0.0.1", "", False),
+        ("for=203.0.113.9", "203.0.113.9", "203.0.113.9, ", "for=203.0.113.9"),
+        (
+            "For=203.0.113.9;Proto=https , FOR=10.0.0.2",
+            *("203.0.113.9", "203.0.113.9, 10.0.0.2, ", "for=203.0.113.9;proto=https, for=10.0.0.2"),
+        ),
+        (
+            'for="[2001:db8::9]:4711";by=_x, for=10.0.0.2',
+            *("2001:db8::9", "2001:db8::9, 10.0.0.2, ", 'for="[2001:db8::9]:4711";by=_x, for=10.0.0.2'),
+        ),
+        (
+            "for=[2001:db8::9]:_port;host=shop:81",
+            *("2001:db8::9", "2001:db8::9, ", 'for="[2001:db8::9]:_port";host="shop:81"'),
+        ),
+        ('for="203.0.113.\\9"', "203.0.113.9", "203.0.113.9, ", "for=203.0.113.9"),
+        ('for=203.0.113.9;x="a\\"b, for=\\\\"', "203.0.113.9", "203.0.113.9, ", 'for=203.0.113.9;x="a\\"b, for=\\\\"'),
+        (
+            "for=203.0.113.9,,;, for=10.0.0.2,",
+            "203.0.113.9",
+            "203.0.113.9, 10.0.0.2, ",
+            "for=203.0.113.9, for=10.0.0.2",
+        ),
+        ("for=198.51.100.1, for=203.0.113.9", "203.0.113.9", "203.0.113.9, ", "for=198.51.100.1, for=203.0.113.9"),
+        (
+            "for=203.0.113.9, for=_hidden, for=10.0.0.2",
+            *("10.0.0.2", "10.0.0.2, ", "for=203.0.113.9, for=_hidden, for=10.0.0.2"),
+        ),
+        ("for=unknown", "10.0.0.1", "", "for=unknown"),
+        ("proto=https", "10.0.0.1", "", "proto=https"),
+        ('for="203.0.113.9', "10.0.0.1", "", ""),
+        ('for=", for="[2001:db8::9]"', "10.0.0.1", "", ""),
+        ("for=203.0.113.9;for=203.0.113.10", "10.0.0.1", "", ""),
+        ("203.0.113.9", "10.0.0.1", "", ""),
+        ("for = 203.0.113.9", "10.0.0.1", "", ""),
+        ("for=203.0.113.9" + ";" * 8200, "10.0.0.1", "", ""),
     ],
 )
-def test_the_client_by_forwarded(forwarded: str, client: str, chain: str, passed: bool) -> None:
-    """Forwarded alone tells the client too; X-Forwarded-For is written from it. A broken one is not believed at all."""
+def test_the_client_by_forwarded(forwarded: str, client: str, chain: str, written: str) -> None:
+    """Forwarded alone tells the client too; the other list is written from it. It is passed on quoted, or not at all."""
     identity = Identity(PROXY, 80, False, PROXIES)
     own = "for=10.0.0.1;host=example.org;proto=http"
     fields = told(identity, f"Forwarded: {forwarded}")
     assert identity.client(head_of(f"Forwarded: {forwarded}")) == client
     assert fields["x-real-ip"] == client
     assert fields["x-forwarded-for"] == f"{chain}10.0.0.1"
-    assert fields["forwarded"] == (f"{forwarded}, {own}" if passed else own)
+    assert fields["forwarded"] == (f"{written}, {own}" if written else own)
+
+
+def test_the_lists_do_not_contradict_each_other() -> None:
+    """A Forwarded that came through a proxy which knows X-Forwarded-For only does not reach the backend."""
+    identity = Identity(PROXY, 80, False, PROXIES)
+    own = "for=10.0.0.1;host=example.org;proto=http"
+    fields = told(identity, "X-Forwarded-For: 203.0.113.9, 10.0.0.2", "Forwarded: for=192.0.2.66;proto=https")
+    assert fields["forwarded"] == f"for=203.0.113.9;host=example.org;proto=http, for=10.0.0.2, {own}"
+    fields = told(identity, "X-Forwarded-For: unknown", "Forwarded: for=192.0.2.66")
+    assert fields["forwarded"] == own
+
+
+@pytest.mark.parametrize(
+    ("fields", "sure"),
+    [
+        ([], True),
+        (["X-Forwarded-Proto: https"], True),
+        (["X-Forwarded-For: 203.0.113.9"], True),
+        (["X-Forwarded-For: garbage, 203.0.113.9, 10.0.0.2"], True),
+        (["X-Forwarded-For: 10.0.0.3, 10.0.0.2"], True),
+        (["X-Forwarded-For: " + ", ".join(["10.0.0.2"] * 32)], True),
+        (["X-Forwarded-For: " + ", ".join(["10.0.0.2"] * 33)], False),
+        (["X-Forwarded-For: 203.0.113.9, garbage"], False),
+        (["X-Forwarded-For: garbage, 10.0.0.2"], False),
+        (["X-Forwarded-For: unknown"], False),
+        (["X-Forwarded-For: 203.0.113.9", 'Forwarded: "'], True),
+        (["Forwarded: for=203.0.113.9"], True),
+        (["Forwarded: for=203.0.113.9, for=_hidden"], False),
+        (["Forwarded: proto=https"], False),
+        (['Forwarded: for=", for=203.0.113.9'], False),
+        (["Forwarded: ,"], False),
+    ],
+)
+def test_whether_the_client_is_known(fields: list[str], sure: bool) -> None:
+    """Where a trusted proxy's word names nobody, rules about addresses get to know that."""
+    assert Identity(PROXY, 80, False, PROXIES).sure(head_of(*fields)) is sure
+    assert Identity(STRANGER, 80, False, PROXIES).sure(head_of(*fields))
 
 
 def test_forwarded_is_written_from_the_old_names() -> None:
@@ -367,3 +439,41 @@ def test_whatever_a_trusted_proxy_sends(chain: str, forwarded: str, host: str, p
     assert re.fullmatch(
         rf"(?:{pairs}[ \t]*[;,][ \t]*)*for=10\.0\.0\.1;host=example\.org;proto=http", fields["forwarded"]
     )
+
+
+SPELLINGS = st.sampled_from(
+    [b"X-Forwarded-For", b"x-forwarded-for", b"X_Forwarded_For", b"X-Forwarded_For", b"X.Forwarded.For", b"Forwarded",
+     b"FORWARDED", b"X-Real-IP", b"X~Real-Ip", b"X-Real_IP", b"X-Request-ID", b"X_REQUEST_ID", b"X-Forwarded-Host",
+     b"X-Forwarded-Proto", b"X-Forwarded-Port", b"X-Forwarded-Ssl", b"True-Client-IP", b"X-Original-URL",
+     b"X-Forwarded-User", b"x+forwarded-proto", b"Remote_User"]
+)  # fmt: skip
+VALUES = st.binary(max_size=50).map(lambda data: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"", data)) | LISTS.map(
+    lambda text: text.encode("latin-1")
+)
+
+
+def head_with(fields: list[tuple[bytes, bytes]]) -> RequestHead:
+    lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return parse_request_head(b"GET / HTTP/1.1\r\nHost: example.org\r\n%b\r\n" % lines, Limits())
+
+
+@given(st.lists(st.tuples(SPELLINGS, VALUES), max_size=6))
+def test_whatever_a_stranger_sends(fields: list[tuple[bytes, bytes]]) -> None:
+    """Not one byte of what a stranger says of himself reaches the backend, and he stays who he is."""
+    head, nothing = head_with(fields), head_with([])
+    identity = Identity(STRANGER, 80, False, PROXIES)
+    assert request_id_of(head, identity, b"made") == b"made"
+    assert forward_request(head, identity, None, b"made") == forward_request(nothing, identity, None, b"made")
+    assert (identity.client(head), identity.secure(head), identity.sure(head)) == ("192.0.2.7", False, True)
+
+
+@given(st.lists(VALUES, max_size=4), st.booleans())
+def test_whatever_a_stranger_sends_through_a_proxy(values: list[bytes], old: bool) -> None:
+    """Behind a proxy that appends who its client is, nobody becomes another; the most he can be is not known."""
+    name, proof = (b"X-Forwarded-For", b"203.0.113.9") if old else (b"Forwarded", b"for=203.0.113.9")
+    head = head_with([(name, b", ".join([*values, proof]))])
+    identity = Identity(PROXY, 80, False, PROXIES)
+    if old:
+        assert (identity.client(head), identity.sure(head)) == ("203.0.113.9", True)
+    else:
+        assert (identity.client(head), identity.sure(head)) in (("203.0.113.9", True), ("10.0.0.1", False))

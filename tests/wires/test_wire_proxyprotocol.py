@@ -22,7 +22,7 @@ from stickyproxy.sansio.proxyprotocol import header_v1, header_v2
 from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryTransport
 from stickyproxy.tls import CertificateStore, server_connection_creator, tls_factory
-from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
+from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory, RefusingFactory
 
 PROXY = IPv4Address("TCP", "10.1.2.3", 1234)
 CLIENT, SERVER = Peer("192.0.2.1", 56324), Peer("198.51.100.7", 443)
@@ -281,15 +281,22 @@ async def test_real_tls_comes_behind_the_header(tmp_path):
 class Watching(Front):
     def __init__(self) -> None:
         super().__init__()
-        self.factory = ProxyProtocolFactory(self.behind, ["10.0.0.0/8"], Sweep(self.clock, 0.5), 3, watch=True)
+        behind = RefusingFactory(self.behind)
+        self.factory = ProxyProtocolFactory(behind, ["10.0.0.0/8"], Sweep(self.clock, 0.5), 3)
         self.transport = self.connect(IPv4Address("TCP", "192.0.2.9", 1))
 
 
+@pytest.mark.parametrize("proxied", [False, True])
 @pytest.mark.parametrize("header", [V1, header_v2(CLIENT, SERVER)])
 @pytest.mark.parametrize("step", [1, 1000])
-def test_a_header_from_somebody_who_may_not_send_one_ends_it(header, step):
-    """A client cannot lend himself an address: a backend that believes PROXY headers never sees his."""
+def test_a_header_from_somebody_who_may_not_send_one_ends_it(header, step, proxied):
+    """A client cannot lend himself an address, alone or through a proxy: a backend that believes it never sees his."""
     front = Watching()
+    if proxied:
+        front.transport.lose()
+        front.behind.built.clear()
+        front.transport = front.connect()
+        front.transport.deliver(header_v2(CLIENT, SERVER))
     for at in range(0, len(header), step):
         if front.transport.connected and not front.transport.aborted:
             front.transport.deliver(header[at : at + step])
@@ -315,3 +322,52 @@ def test_a_watched_client_is_connected_at_once():
     assert behind.transport is front.transport
     front.transport.lose()
     assert behind.lost is not None
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("header", [V1, header_v2(CLIENT, SERVER)])
+def test_http_knows_no_header_that_is_not_awaited(house, header, trusted, step):
+    """In front of a request it is a bad request, in whatever pieces, also from whose fields are believed."""
+    it = house(trusted_proxies=("198.51.100.0/24",) if trusted else ())
+    client = it.client()
+    data = header + b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
+    for at in range(0, len(data), step):
+        client.deliver(data[at : at + step])
+    assert client.written.startswith(b"HTTP/1.1 400 ") and client.written.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in client.written
+    assert [endpoint.attempts for endpoint in it.endpoints.values()] == [0, 0]
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize("header", [V1, header_v2(CLIENT, SERVER)])
+@ensureDeferred
+async def test_a_header_within_tls_is_refused(tmp_path, header, proxied):
+    """What a client says within TLS is as little believed; all else passes, and the handshake is told of."""
+    authority = trustme.CA()
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(authority.issue_cert("localhost").private_key_and_cert_chain_pem.bytes())
+    behind = BehindFactory()
+    creator = server_connection_creator(CertificateStore.load([pem]))
+    secure = tls_factory(creator, RefusingFactory(behind), reactor)
+    factory = ProxyProtocolFactory(secure, ["127.0.0.0/8"] if proxied else ["10.0.0.0/8"], Sweep(reactor), 3)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    def ask(port):
+        answers = []
+        for said in (header + b"who?", b"who?"):
+            with socket.create_connection(("127.0.0.1", port), 5) as connection:
+                if proxied:
+                    connection.send(header_v2(CLIENT, SERVER))
+                try:
+                    with context.wrap_socket(connection, server_hostname="localhost") as secured:
+                        secured.send(said)
+                        answers.append(secured.recv(1000))
+                except (ConnectionError, ssl.SSLError):
+                    answers.append(b"")
+        return answers
+
+    peer = b"192.0.2.1" if proxied else b"127.0.0.1"
+    assert await _listen(factory, ask) == [b"", peer + b" 127.0.0.1"]
+    assert [protocol.received for protocol in behind.built] == [b"", b"who?"]

@@ -17,7 +17,8 @@ from stickyproxy.errors import HTTPError
 from stickyproxy.model import Peer, RequestHead
 from stickyproxy.sansio.forwarding import DateClock
 from stickyproxy.sansio.http1 import HeadCollector
-from stickyproxy.sansio.identity import Identity, networks
+from stickyproxy.sansio.identity import Identity
+from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.routing import RouteTable
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.http.frontend import HTTPFrontend
@@ -54,7 +55,7 @@ class HTTPFrontendFactory(Factory):
         self.connections: set[HTTPFrontend] = set()
         self._clusters = clusters
         self._route = RouteTable(spec.routes, spec.cluster).cluster
-        self._trusted = networks(spec.trusted_proxies)
+        self._trusted = Networks(spec.trusted_proxies)
         self._secure = secure
         self._ids = b"%016x-" % random.getrandbits(64)
         self._count = itertools.count(1)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Limits
-from stickyproxy.sansio.identity import networks
+from stickyproxy.sansio.networks import Networks
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.resource.client import WebClient
 from stickyproxy.wires.resource.request import IStreamingResource
@@ -49,7 +49,7 @@ class AffinityResource(Resource):
         super().__init__()
         self.cluster = cluster
         self.strip_prefix = strip_prefix
-        self.trusted = networks(trusted_proxies)
+        self.trusted = Networks(trusted_proxies)
         self.limits = limits
         self.send_timeout = send_timeout
         self.tunnel_timeout = tunnel_timeout
