@@ -255,7 +255,7 @@ def test_several_lists_are_one() -> None:
     ],
 )
 def test_the_client_by_forwarded(forwarded: str, client: str, chain: str, written: str) -> None:
-    """Forwarded alone tells the client too; the other list is written from it. It is passed on quoted, or not at all."""
+    """Forwarded alone tells the client too; X-Forwarded-For is written from it. A broken one is dropped."""
     identity = Identity(PROXY, 80, False, PROXIES)
     own = "for=10.0.0.1;host=example.org;proto=http"
     fields = told(identity, f"Forwarded: {forwarded}")
