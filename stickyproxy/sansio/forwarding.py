@@ -36,6 +36,7 @@ _NOT_TRAILING = (
     | THEIRS
     | FRAMING
     | IMITATIONS
+    | HANDSHAKE.keys()
     | imitations(HOP_BY_HOP, "_")
     | names("host cookie expect proxy")
     | names(

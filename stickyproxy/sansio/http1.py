@@ -8,7 +8,10 @@ RFC 9110 and RFC 9112 as an intermediary. What each layer checks:
 * here: the request line to the byte (one space each, ``HTTP/1.0`` or ``HTTP/1.1``, no RTSP, no HTTP/0.9), the form of
   the target, Host (one, well-formed, agreeing with an absolute target), Transfer-Encoding nothing but ``chunked`` and
   not in HTTP/1.0, Expect nothing but ``100-continue``, and the limits.
-* ``body``: what follows the head.
+* here, of answers: the status line to the byte, a status from 100 to 599, no control characters in the reason (llhttp
+  looks at neither), Transfer-Encoding nothing but ``chunked`` and not in HTTP/1.0, lengths of 18 digits at most (a
+  client may count in 64 bits with a sign), no content in 1xx, and the limit.
+* ``body``: what follows the head. ``exchange.connection``: what follows that.
 
 A head is parsed whole and by a parser of its own: nothing of one message can colour the next.
 """
@@ -157,12 +160,23 @@ def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> 
     keep_alive = minor == 1
     if b"connection" in named:
         plain, keep_alive, _ = _obey(plain, named, minor)
+    body = _response_body(named, minor)
     if method == b"HEAD" or status < 200 or status in _NO_CONTENT:
-        _response_body(named, minor)
+        if body and body != UNTIL_CLOSE:
+            keep_alive = keep_alive and _goes_on(status)
         body = 0
-    else:
-        body = _response_body(named, minor)
     return _new(ResponseHead, (status, reason, minor, plain, named, body, keep_alive and body != UNTIL_CLOSE))
+
+
+def _goes_on(status: int) -> bool:
+    """Whether it is known where the next answer begins after the head of one without content that announces some.
+
+    That is well-formed for HEAD and 304, and never for 204 and 1xx (RFC 9110 section 8.6, RFC 9112 section 6.1): a
+    backend that thinks so may send it. Raises ``BadAnswer`` for 1xx, where another answer is to follow at once.
+    """
+    if status < 200:
+        raise BadAnswer("the backend's interim answer announces content")
+    return status != 204
 
 
 #: Status lines that have come before, taken apart; there are few, and the bound keeps it so.
@@ -230,7 +244,7 @@ def _response_body(named: dict[bytes, list[bytes]], minor: int) -> int:
         return CHUNKED
     if length is None:
         return UNTIL_CLOSE
-    if len(length) != 1 or not length[0].isdigit() or len(length[0]) > 19:
+    if len(length) != 1 or not length[0].isdigit() or len(length[0]) > 18:
         raise BadAnswer("the backend's Content-Length is not one decimal number")
     return int(length[0])
 
