@@ -1,0 +1,107 @@
+"""Header fields: names, values, folding, control bytes, limits: RFC 9112 section 5, RFC 9110 section 5."""
+
+from __future__ import annotations
+
+from cases import HOST, Case, get, passes, refused, request, seen
+
+_BAD_NAMES = (
+    ("an empty one", b": y"),
+    ("a space before the colon", b"X : y"),
+    ("a tab before the colon", b"X\t: y"),
+    ("many spaces before the colon", b"X    : y"),
+    ("a vertical tab before the colon", b"X\x0b: y"),
+    ("a form feed before the colon", b"X\x0c: y"),
+    ("a NUL before the colon", b"X\x00: y"),
+    ("a carriage return before the colon", b"X\r: y"),
+    ("a line feed before the colon", b"X\n: y"),
+    ("a no-break space before the colon", b"X\xa0: y"),
+    ("a space within", b"X Y: z"),
+    ("a tab within", b"X\tY: z"),
+    ("no colon", b"X"),
+    ("no colon, a value", b"X y"),
+    ("an equals sign for the colon", b"X= y"),
+    ("a colon of UTF-8", b"X\xef\xbc\x9a y"),
+    *((f"the sign {chr(sign)}", b"X%cY: z" % sign) for sign in b'"(),/;<=>?@[\\]{}'),
+    *((f"the control byte {byte}", b"X%cY: z" % byte) for byte in (1, 7, 8, 11, 12, 14, 27, 31, 127)),
+    ("a NUL within", b"X\x00Y: z"),
+    ("a NUL first", b"\x00X: z"),
+    ("a letter of Latin-1", b"X\xe9: z"),
+    ("a letter of UTF-8", b"X\xc3\xa9: z"),
+    ("a byte of 0xff", b"\xff: z"),
+    ("two colons first", b":: y"),
+    ("only white space", b" : y"),
+)
+
+_BAD_VALUES = (
+    *((f"the control byte {byte}", b"X: y%cz" % byte) for byte in (0, 1, 2, 7, 8, 11, 12, 14, 27, 28, 31, 127)),
+    ("a NUL first", b"X: \x00y"),
+    ("a NUL last", b"X: y\x00"),
+    ("a bare carriage return", b"X: y\rz"),
+    ("a bare carriage return last", b"X: y\r"),
+    ("two carriage returns last", b"X: y\r\r"),
+    ("a bare line feed", b"X: y\nz"),
+    ("a bare line feed last", b"X: y\n"),
+    ("a bare line feed and a field", b"X: y\nInjected: z"),
+    ("a bare carriage return and a field", b"X: y\rInjected: z"),
+    ("a NUL and a field", b"X: y\x00Injected: z"),
+    ("a folded line", b"X: y\r\n z"),
+    ("a line folded by a tab", b"X: y\r\n\tz"),
+    ("a folded empty line", b"X: y\r\n \r\nZ: z"),
+    ("a folded line that looks like a field", b"X: y\r\n Injected: z"),
+    ("a value on the next line", b"X:\r\n y"),
+    ("a line folded by a bare line feed", b"X: y\n z"),
+    ("a folded line twice", b"X: y\r\n z\r\n z"),
+)
+
+_GOOD = (
+    ("an empty value", b"X:", b"x: "),
+    ("no space behind the colon", b"X:y", b"x: y"),
+    ("much white space around the value", b"X: \t  y \t ", b"x: y"),
+    ("white space for a value", b"X: \t ", b"x: "),
+    ("a tab within the value", b"X: y\tz", b"x: y\tz"),
+    ("colons in the value", b"X: y:z::", b"x: y:z::"),
+    ("a value of Latin-1", b"X: \xe9", b"x: \xe9"),
+    ("a value of UTF-8", b"X: \xc3\xa9", b"x: \xc3\xa9"),
+    ("a value of 0x80 to 0xff", b"X: " + bytes(range(0x80, 0x100)), b"x: " + bytes(range(0x80, 0x100))),
+    ("every sign of a value", b"X: " + bytes(range(0x21, 0x7F)), b"x: " + bytes(range(0x21, 0x7F))),
+    ("every sign of a name", b"!#$%&'*+-.^_`|~09AZaz: y", b"!#$%&'*+-.^_`|~09azaz: y"),
+    ("a name of one digit", b"0: y", b"0: y"),
+    ("a name that begins with a hyphen", b"-: y", b"-: y"),
+    ("line ends, encoded", b"X: y%0d%0aInjected: z", b"x: y%0d%0aInjected: z"),
+    ("line ends, escaped", b"X: y\\r\\nInjected: z", b"x: y\\r\\nInjected: z"),
+    ("quotes that do not end", b'X: "y', b'x: "y'),
+    ("a name of 200 bytes", b"X" * 200 + b": y", b"x" * 200 + b": y"),
+    ("a value of 8000 bytes", b"X: " + b"y" * 8000, b"x: " + b"y" * 8000),
+    ("line ends of UTF-8", b"X: y\xe2\x80\xa8z", b"x: y\xe2\x80\xa8z"),
+    ("a letter that ends in line feed when cut to a byte", b"X: \xc4\x8a\xc4\x8d", b"x: \xc4\x8a\xc4\x8d"),
+)
+
+CASES: tuple[Case, ...] = (
+    *(passes(f"a field with {what}", get(sent), seen(expected)) for what, sent, expected in _GOOD),
+    passes("fields keep their order", get(b"B: 1", b"A: 2", b"B: 3"), seen(b"b: 1", b"a: 2", b"b: 3")),
+    passes("fields of one name stay apart", get(b"X: 1", b"x: 2", b"X: "), seen(b"x: 1", b"x: 2", b"x: ")),
+    passes("two cookies", get(b"Cookie: a=b", b"Cookie: c=d"), seen(b"cookie: a=b", b"cookie: c=d")),
+    passes("100 fields", get(*[b"X: y"] * 99), seen(*[b"x: y"] * 99)),
+    refused("101 fields", get(*[b"X: y"] * 100), 431),
+    refused("10 000 fields", get(*[b"X:"] * 10_000), 431),
+    refused("a value of 70 000 bytes", get(b"X: " + b"y" * 70_000), 431),
+    refused("a name of 70 000 bytes", get(b"X" * 70_000 + b": y"), 431),
+    *(refused(f"a name is {what}", get(field)) for what, field in _BAD_NAMES),
+    *(
+        refused(f"a name is {what}, before Host", request(b"GET /case HTTP/1.1", field, HOST))
+        for what, field in _BAD_NAMES[:8]
+    ),
+    *(refused(f"a value has {what}", get(field)) for what, field in _BAD_VALUES),
+    *(refused(f"a value has {what}, before another", get(field, b"A: b")) for what, field in _BAD_VALUES[-10:]),
+    refused("white space before the first field", request(b"GET /case HTTP/1.1", b" X: y", HOST)),
+    refused("a tab before the first field", request(b"GET /case HTTP/1.1", b"\tX: y", HOST)),
+    refused("white space alone before the first field", request(b"GET /case HTTP/1.1", b" ", HOST)),
+    refused("Host behind white space", request(b"GET /case HTTP/1.1", b" " + HOST)),
+    refused("a folded Host", request(b"GET /case HTTP/1.1", b"Host:\r\n example.org")),
+    refused("white space alone behind the fields", get(b" ")),
+    refused("a tab alone behind the fields", get(b"\t")),
+    refused("a request line among the fields", get(b"GET /smuggled HTTP/1.1")),
+    refused("a status line among the fields", get(b"HTTP/1.1 200 OK")),
+    refused("a carriage return before the empty line", get(b"X: y\r")),
+    refused("a line of a carriage return alone", get(b"\r")),
+)
