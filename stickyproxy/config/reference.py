@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import forms, specs
+from stickyproxy.config import forms, limits, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     LATER_NAMES,
@@ -31,12 +31,12 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("", forms.Document),
     ("frontend.NAME", specs.Frontend),
     ("frontend.NAME.routes", specs.Route),
-    ("frontend.NAME.timeouts", specs.FrontendTimeouts),
-    ("frontend.NAME.limits", specs.Limits),
+    ("frontend.NAME.timeouts", limits.FrontendTimeouts),
+    ("frontend.NAME.limits", limits.Limits),
     ("frontend.NAME.tls", specs.FrontendTLS),
     ("cluster.NAME", specs.Cluster),
     ("cluster.NAME.backends.NAME", forms.BackendTable),
-    ("cluster.NAME.timeouts", specs.ClusterTimeouts),
+    ("cluster.NAME.timeouts", limits.ClusterTimeouts),
     ("cluster.NAME.pool", specs.Pool),
     ("cluster.NAME.tls", specs.BackendTLS),
 )
@@ -44,7 +44,7 @@ HEAD = ("key", "value", "default", "meaning", "elsewhere")
 OPENING = """\
 # Configuration
 
-<!-- Written by `python docs/reference.py`: change the specs in stickyproxy/config/specs.py instead. -->
+<!-- Written by `python docs/reference.py`: change the specs in stickyproxy/config/ instead. -->
 
 A configuration is a [TOML](https://toml.io) file: `twistd -n stickyproxy --config FILE` serves it, `--check` beside
 that tells every mistake in it and serves nothing. `conf/` has samples.

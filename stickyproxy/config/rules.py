@@ -25,6 +25,7 @@ HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("timeouts", "body"),
     ("timeouts", "send"),
     ("timeouts", "keep_alive"),
+    ("timeouts", "linger"),
 )
 HTTP_CLUSTER_KEYS: tuple[Keys, ...] = (("pool",), ("timeouts", "answer"))
 

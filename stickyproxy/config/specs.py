@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 
 import attrs
 
+from stickyproxy.config.limits import ClusterTimeouts, FrontendTimeouts, Limits
 from stickyproxy.config.units import (
     AccessLog,
     AnyPath,
     ByName,
     ClusterName,
-    Count,
     CountOrZero,
     Duration,
     ExistingPath,
@@ -28,7 +28,6 @@ from stickyproxy.config.units import (
     PathPrefix,
     Secret,
     ServerName,
-    Size,
     told,
 )
 from stickyproxy.interfaces import IAffinity, IBalancer
@@ -56,78 +55,6 @@ class Route:
     path: PathPrefix = attrs.field(
         default="/",
         metadata=told("What the path must begin with.", "HAProxy `path_beg`, nginx `location`, Envoy `prefix`"),
-    )
-
-
-@attrs.frozen
-class FrontendTimeouts:
-    """How long a client may take."""
-
-    head: Duration = attrs.field(
-        default=10.0,
-        metadata=told(
-            "For the whole request head, from its first byte (or from the accept, for the first); for a PROXY "
-            "header and a TLS handshake as well. HTTP, or with `accept_proxy_protocol` or `tls`.",
-            "HAProxy `timeout http-request`, nginx `client_header_timeout`, Envoy `request_headers_timeout`",
-        ),
-    )
-    body: Duration = attrs.field(
-        default=30.0,
-        metadata=told(
-            "Silence of the client within a request body. HTTP only.",
-            "HAProxy `timeout client`, nginx `client_body_timeout`, Envoy `stream_idle_timeout`",
-        ),
-    )
-    send: Duration = attrs.field(
-        default=60.0,
-        metadata=told(
-            "A client that takes nothing of its answer. HTTP only.",
-            "HAProxy `timeout client`, nginx `send_timeout`, Envoy `stream_idle_timeout`",
-        ),
-    )
-    keep_alive: Duration = attrs.field(
-        default=75.0,
-        metadata=told(
-            "Between two requests on a connection. HTTP only.",
-            "HAProxy `timeout http-keep-alive`, nginx `keepalive_timeout`, Envoy `idle_timeout`",
-        ),
-    )
-    tunnel: Duration = attrs.field(
-        default=600.0,
-        metadata=told(
-            "Silence in both directions of a WebSocket or a TCP relay.",
-            "HAProxy `timeout tunnel`, nginx `proxy_timeout` (stream), Envoy `idle_timeout` (TCP proxy)",
-        ),
-    )
-
-
-@attrs.frozen
-class Limits:
-    """How large a request may be. HTTP only."""
-
-    target: Size = attrs.field(
-        default=8 * 1024,
-        metadata=told("The request line; a longer one is answered 414.", "nginx `large_client_header_buffers`"),
-    )
-    head: Size = attrs.field(
-        default=64 * 1024,
-        metadata=told(
-            "All fields together; more is answered 431.",
-            "HAProxy `tune.bufsize`, nginx `large_client_header_buffers`, Envoy `max_request_headers_kb`",
-        ),
-    )
-    fields: Count = attrs.field(
-        default=100,
-        metadata=told(
-            "How many fields; more are answered 431.",
-            "HAProxy `tune.http.maxhdr`, nginx `max_headers`, Envoy `max_headers_count`",
-        ),
-    )
-    body: Size | None = attrs.field(
-        default=None,
-        metadata=told(
-            "A request's content; more is answered 413.", "nginx `client_max_body_size`, Envoy `max_request_bytes`"
-        ),
     )
 
 
@@ -211,8 +138,8 @@ class Frontend:
             "HAProxy `tcp-request connection expect-proxy`, nginx `listen … proxy_protocol`, Envoy `proxy_protocol`",
         ),
     )
-    timeouts: FrontendTimeouts = FrontendTimeouts()
-    limits: Limits = Limits()
+    timeouts: FrontendTimeouts = FrontendTimeouts()  # noqa: RUF009 (frozen)
+    limits: Limits = Limits()  # noqa: RUF009 (frozen)
     tls: FrontendTLS | None = None
     access_log: AccessLog = attrs.field(
         default="-",
@@ -220,26 +147,6 @@ class Frontend:
             "A line for each request and each upgrade: `true` for standard output, `false`, or a path. Absent: as the "
             "top-level `access_log` says.",
             "HAProxy `log`, nginx `access_log`, Envoy `access_log`",
-        ),
-    )
-
-
-@attrs.frozen
-class ClusterTimeouts:
-    """How long a backend may take."""
-
-    connect: Duration = attrs.field(
-        default=5.0,
-        metadata=told(
-            "To accept a connection; then another backend is tried.",
-            "HAProxy `timeout connect`, nginx `proxy_connect_timeout`, Envoy `connect_timeout`",
-        ),
-    )
-    answer: Duration = attrs.field(
-        default=60.0,
-        metadata=told(
-            "Silence before and within an answer. HTTP only.",
-            "HAProxy `timeout server`, nginx `proxy_read_timeout`, Envoy `timeout`",
         ),
     )
 
@@ -325,7 +232,7 @@ class Cluster:
             "HAProxy `cookie`/`stick-table`, nginx `sticky`, Envoy `stateful_session`",
         ),
     )
-    timeouts: ClusterTimeouts = ClusterTimeouts()
+    timeouts: ClusterTimeouts = ClusterTimeouts()  # noqa: RUF009 (frozen)
     pool: Pool = Pool()
     send_proxy_protocol: Literal[1, 2] | None = attrs.field(
         default=None,

@@ -14,7 +14,7 @@ from typing import Protocol
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field
 
-#: One line of a chunk's size with its extensions; a whole body's extensions; a trailer section. Bytes.
+#: One line of a chunk's size with its extensions; by default a whole body's extensions, and its trailers. Bytes.
 SIZE_LINE = 256
 EXTENSIONS = 16 * 1024
 TRAILERS = 8 * 1024
@@ -39,10 +39,10 @@ class BodyReader(Protocol):
     def complete_at_close(self) -> bool: ...
 
 
-def read_body(body: int) -> BodyReader:
-    """The reader for a head's ``body``, which is not 0."""
+def read_body(body: int, extensions: int = EXTENSIONS, trailers: int = TRAILERS) -> BodyReader:
+    """The reader for a head's ``body``, which is not 0; the others are limits of ``ChunkedReader``."""
     if body == CHUNKED:
-        return ChunkedReader()
+        return ChunkedReader(extensions, trailers)
     if body == UNTIL_CLOSE:
         return CloseReader()
     return LengthReader(body)
@@ -113,16 +113,19 @@ _SIZES, _CONTENT, _CONTENT_END, _TRAILER = _Part  # a look-up in an enumeration 
 
 
 class ChunkedReader:
-    """Transfer-Encoding: chunked. ``feed`` raises ``MalformedBody``; extensions are dropped, trailers kept."""
+    """Transfer-Encoding: chunked. ``feed`` raises ``MalformedBody``; extensions are dropped, trailers kept.
 
-    __slots__ = ("_extensions", "_left", "_line", "_part", "_trailer_bytes", "ended", "rest", "trailers")
+    ``extensions`` and ``trailers`` are the bytes that there may be of each, in all.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_extensions_left", "_left", "_line", "_part", "_trailers_left", "ended", "rest", "trailers")
+
+    def __init__(self, extensions: int = EXTENSIONS, trailers: int = TRAILERS) -> None:
         self._part = _SIZES
         self._left = 0
         self._line = b""  # an incomplete line
-        self._extensions = 0
-        self._trailer_bytes = 0
+        self._extensions_left = extensions
+        self._trailers_left = trailers
         self.ended = False
         self.rest = b""
         self.trailers: list[Field] = []
@@ -142,7 +145,7 @@ class ChunkedReader:
                 if self._left == 0:
                     self._part = _CONTENT_END
                 continue
-            end = data.find(b"\r\n", at, at + (TRAILERS if self._part is _TRAILER else SIZE_LINE) + 2)
+            end = data.find(b"\r\n", at, at + (self._trailers_left if self._part is _TRAILER else SIZE_LINE) + 2)
             if end < 0:
                 self._keep_line(data[at:])
                 break
@@ -171,7 +174,7 @@ class ChunkedReader:
 
     def _keep_line(self, line: bytes) -> None:
         """An incomplete line: refused at once if no more bytes can mend it."""
-        longest = {_SIZES: SIZE_LINE, _CONTENT_END: 1, _TRAILER: TRAILERS}[self._part]
+        longest = {_SIZES: SIZE_LINE, _CONTENT_END: 1, _TRAILER: self._trailers_left + 1}[self._part]
         bare = line.removesuffix(b"\r")
         if len(line) > longest or b"\r" in bare or b"\n" in bare:
             raise MalformedBody(f"bad {self._part.value} in a chunked body")
@@ -183,15 +186,15 @@ class ChunkedReader:
         match = _SIZE.match(line) if len(line) <= SIZE_LINE else None
         if match is None:
             raise MalformedBody("bad size line in a chunked body")
-        self._extensions += len(line) - len(match[1])
-        if self._extensions > EXTENSIONS:
+        self._extensions_left -= len(line) - len(match[1])
+        if self._extensions_left < 0:
             raise MalformedBody("too many chunk extensions")
         self._left = int(match[1], 16)
         self._part = _CONTENT if self._left else _TRAILER
 
     def _read_trailer(self, line: bytes) -> None:
-        self._trailer_bytes += len(line) + 2
-        match = _FIELD.match(line) if self._trailer_bytes <= TRAILERS else None
+        self._trailers_left -= len(line) + 2
+        match = _FIELD.match(line) if self._trailers_left >= 0 else None
         if match is None:
             raise MalformedBody("bad or too large trailer section")
         self.trailers.append((match[1].lower(), match[1], match[2].strip(b" \t")))

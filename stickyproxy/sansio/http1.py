@@ -36,6 +36,7 @@ from stickyproxy.model import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from stickyproxy.sansio.fields import REQUEST_NAMES, RESPONSE_NAMES, FieldReader, removable, without
 
 _HEAD_END = b"\r\n\r\n"
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
 #: Bytes of a host (a name has 253 at most, RFC 1035) and its port.
 _AUTHORITY_SIZE = 260
 _UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
@@ -65,7 +66,8 @@ class RequestLimits(Protocol):
 class HeadCollector:
     """Gathers a head that comes in pieces, refusing it as soon as it can not become a good one.
 
-    ``feed`` is linear in the bytes, whatever their split. ``limit`` and ``target_limit`` are bytes.
+    ``feed`` is linear in the bytes, whatever their split. ``limit`` and ``target_limit`` are bytes. Empty lines before
+    a request line count as part of its head, and are not in what is returned.
     """
 
     __slots__ = ("_bytes", "_is_request", "_limit", "_parser", "_target_limit")
@@ -84,11 +86,15 @@ class HeadCollector:
         """
         searched = max(0, len(self._bytes) - 3)
         self._bytes += data
+        if self._is_request and (empty := _EMPTY_LINES.match(self._bytes)):
+            self._limit -= empty.end()
+            del self._bytes[: empty.end()]
+            searched = 0
         end = self._bytes.find(_HEAD_END, searched)
         if end >= 0:
             whole = bytes(self._bytes)
             return whole[: end + 4], whole[end + 4 :]
-        if self._is_request and len(self._bytes) > self._target_limit and self._bytes.find(b"\r\n") < 0:
+        if self._is_request and len(self._bytes) > self._target_limit + 1 and self._bytes.find(b"\r\n") < 0:
             raise BadRequest("the request line is longer than allowed", status=414)
         if len(self._bytes) > self._limit:
             raise _too_large(self._is_request)

@@ -141,8 +141,16 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
         trusted_proxies = ["10.0.0.0/8", "::1"]
         accept_proxy_protocol = "192.0.2.7"
         access_log = "log/web.log"
-        timeouts = { head = "500ms", body = "2s", send = "3s", keep_alive = "5m", tunnel = "1h" }
-        limits = { target = "1KiB", head = 4096, fields = 7, body = "1GiB" }
+        timeouts = { head = "500ms", body = "2s", send = "3s", keep_alive = "5m", linger = "4s", tunnel = "1h" }
+        limits.target = "1KiB"
+        limits.head = 4096
+        limits.fields = 7
+        limits.body = "1GiB"
+        limits.body_rate = "500B"
+        limits.chunk_extensions = 9
+        limits.trailers = "2KiB"
+        limits.requests = 1000
+        limits.pipelined = 0
         tls.certificates = "certs"
         tls.minimum_version = "1.3"
         tls.client_ca = "clients.pem"
@@ -169,8 +177,8 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
     assert web.routes == (Route("app", "*.example.org", "/v1/"), Route("app", None, "/x"))
     assert (web.trusted_proxies, web.accept_proxy_protocol) == (("10.0.0.0/8", "::1/128"), ("192.0.2.7/32",))
     assert (web.access_log, quiet.access_log) == (str(tmp_path / "log/web.log"), None)
-    assert web.timeouts == FrontendTimeouts(head=0.5, body=2.0, send=3.0, keep_alive=300.0, tunnel=3600.0)
-    assert web.limits == Limits(1024, 4096, 7, 1 << 30)
+    assert web.timeouts == FrontendTimeouts(head=0.5, body=2.0, send=3.0, keep_alive=300.0, linger=4.0, tunnel=3600.0)
+    assert web.limits == Limits(1024, 4096, 7, 1 << 30, 500, 9, 2048, 1000, 0)
     assert web.tls is not None
     assert attrs.astuple(web.tls) == ((tmp_path / "certs",), "1.3", tmp_path / "clients.pem", "optional")
     assert app.balance == Named("least-connections")

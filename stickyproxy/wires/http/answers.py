@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Member
 from stickyproxy.errors import HTTPError
+from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
-from stickyproxy.relay import RelayEnd
+from stickyproxy.relay import Relay, RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, request_id_of
 from stickyproxy.sansio.identity import Identity
@@ -106,8 +107,15 @@ class AnswerWriter:
         self._sent = len(page) - page.index(b"\r\n\r\n") - 4
         self._write(page)
 
-    def switch(self, exchange: Exchange, head: ResponseHead, set_cookie: bytes | None) -> Callable[[RelayEnd], None]:
-        """Write a verified 101. What it returns tells of the end of the tunnel: the log, and the backend's count."""
+    def switch(
+        self,
+        exchange: Exchange,
+        head: ResponseHead,
+        set_cookie: bytes | None,
+        transport: Any,
+        connection: BackendConnection,
+    ) -> Relay:
+        """Write a verified 101, and join the two connections. The end of the tunnel tells the log and the backend."""
         self.status = 101
         date = b"" if b"date" in head.named else self._factory.date()
         self._write(
@@ -118,15 +126,21 @@ class AnswerWriter:
         self.record(exchange)
         request, self._request = self._request, None  # an idle tunnel costs as little memory as it can
         assert request is not None and exchange.choice is not None
-        return partial(
+        factory = self._factory
+        ended = partial(
             _tunnel_ended,
-            self._factory,
+            factory,
             self._identity.client(request),
             _served_by(exchange),
             exchange.choice.candidate,
             request._replace(plain=[], named={}),
             self.request_id,
         )
+        transport.unregisterProducer()
+        idle, sweep = factory.timeouts.tunnel, factory.sweep
+        relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended)
+        connection.become_tunnel(relay)
+        return relay
 
     def left(self, exchange: Exchange) -> None:
         """The client left before the answer was over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stickyproxy.config.limits import Limits
 from stickyproxy.errors import BadRequest
 from stickyproxy.sansio.body import MalformedBody, read_body
 
@@ -9,16 +10,16 @@ TOO_LARGE = "the content is larger than allowed"
 
 
 class Content:
-    """What a head's ``body``, which is not 0, announced; ``limit`` is in bytes, None: there is none.
+    """What a head's ``body``, which is not 0, announced.
 
     ``reader`` (``sansio.body``) tells whether it has ended, and what is behind it.
     """
 
     __slots__ = ("_limit", "_received", "reader")
 
-    def __init__(self, body: int, limit: int | None) -> None:
-        self.reader = read_body(body)
-        self._limit = limit
+    def __init__(self, body: int, limits: Limits) -> None:
+        self.reader = read_body(body, limits.chunk_extensions, limits.trailers)
+        self._limit = limits.body
         self._received = 0
 
     def feed(self, data: bytes) -> bytes:

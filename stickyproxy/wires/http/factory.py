@@ -14,12 +14,15 @@ from stickyproxy.addresses import peer_of
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import HTTPError
+from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import Peer, RequestHead
-from stickyproxy.sansio.forwarding import DateClock
+from stickyproxy.sansio.forwarding import DateClock, forward_request
 from stickyproxy.sansio.http1 import HeadCollector
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import Networks
+from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sansio.routing import RouteTable
+from stickyproxy.sansio.upgrade import Offer
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.http.frontend import HTTPFrontend
 
@@ -52,6 +55,7 @@ class HTTPFrontendFactory(Factory):
         self.sweep = sweep
         self.keep_alive_allowance = sweep.period + spec.timeouts.keep_alive
         self.body_allowance = sweep.period + spec.timeouts.body
+        self.body_rate = spec.limits.body_rate or None
         self.connections: set[HTTPFrontend] = set()
         self._clusters = clusters
         self._route = RouteTable(spec.routes, spec.cluster).cluster
@@ -83,6 +87,16 @@ class HTTPFrontendFactory(Factory):
         if name is None:
             raise HTTPError("nothing is served under this name", status=404)
         return self._clusters[name]
+
+    def exchange(
+        self, client: HTTPFrontend, head: RequestHead, offer: Offer | None, identity: Identity, request_id: bytes
+    ) -> Exchange:
+        """What has ``head`` answered to ``client``. Raises ``HTTPError`` (404)."""
+        cluster = self.route(head)
+        data = forward_request(head, identity, cluster.affinity.cookie, request_id, offer is not None)
+        version = cluster.send_proxy_protocol
+        preface = proxy_header(version, client.peer, peer_of(client.transport.getHost())) if version else b""
+        return Exchange(cluster, client, identity.arrival(head), head, data, self.sweep, offer, preface)
 
     def request_id(self) -> bytes:
         """An id for a request that has none: 16 random hexadecimal digits of this frontend, and a count."""

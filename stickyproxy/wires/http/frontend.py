@@ -7,7 +7,6 @@ it is written. What is read and what is refused is decided by ``sansio.http1`` a
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,37 +23,25 @@ from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import Field, Peer, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, half_close
-from stickyproxy.sansio.forwarding import check_hops, forward_interim, forward_request, forward_trailers
+from stickyproxy.sansio.forwarding import check_hops, forward_interim, forward_trailers
 from stickyproxy.sansio.http1 import HeadCollector, parse_request_head
-from stickyproxy.sansio.proxyprotocol import proxy_header
-from stickyproxy.sansio.upgrade import Offer, check_request, is_upgrade
+from stickyproxy.sansio.upgrade import check_request, is_upgrade
 from stickyproxy.sweep import NEVER
 from stickyproxy.wires.http.answers import AnswerWriter
 from stickyproxy.wires.http.content import TOO_LARGE, Content
+from stickyproxy.wires.http.modes import Mode
 
 if TYPE_CHECKING:
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
 
-#: Seconds that a client has to read the last answer of a connection, while what it still sends is thrown away.
-LINGER = 30.0
+#: Seconds of silence after which a client that has the last answer of its connection is let go of.
+QUIET = 5.0
 
 #: Fields that are to be looked at before a request is passed on.
 _RARE = frozenset((b"upgrade", b"sec-websocket-key", b"max-forwards"))
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
 
-
-class _Mode(enum.Enum):
-    """What the client's bytes are."""
-
-    HEAD = "head"  # a request's head, or nothing yet
-    BODY = "body"  # the body of the request that is being exchanged
-    ANSWER = "answer"  # the next requests: this one is whole, its answer is not
-    TUNNEL = "tunnel"  # the relay's
-    LINGER = "linger"  # thrown away: the last answer is written
-    CLOSED = "closed"
-
-
-_HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = _Mode  # a look-up in an enumeration costs ten times one in a module
+_HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = Mode  # a look-up in an enumeration costs ten times one in a module
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -80,6 +67,9 @@ class HTTPFrontend(Protocol):
         self._exchange: Exchange | None = None
         self._relay: Relay | None = None
         self._keep_alive = True
+        self._requests_left = factory.limits.requests
+        self._overrun = False  # more was pipelined than may wait, and is lost
+        self._linger_until = NEVER
 
     # Twisted's side.
 
@@ -107,6 +97,8 @@ class HTTPFrontend(Protocol):
             self._read_body(data)
         elif mode is _ANSWER:
             self._hold(data)
+        elif mode is _LINGER:
+            self.deadline = min(self._linger_until, self.factory.sweep.after(QUIET))
 
     def pauseProducing(self) -> None:
         """The client does not take what we write."""
@@ -125,6 +117,8 @@ class HTTPFrontend(Protocol):
             self._exchange.resume_answer()
         elif self._mode is _HEAD:
             self._await_request()
+            if self._collector is not None:
+                self.deadline = self.factory.sweep.after(self.factory.timeouts.head)
 
     def stopProducing(self) -> None: ...
 
@@ -152,9 +146,9 @@ class HTTPFrontend(Protocol):
 
     def expired(self) -> None:
         """The sweep found our deadline past."""
-        if self._mode is _HEAD and self._collector is None:
+        if self._mode is _HEAD and self._collector is None and not self._draining:
             self._linger()
-        elif (self._mode is _HEAD or self._mode is _BODY) and not self._answer.status:
+        elif (self._mode is _HEAD and not self._draining) or (self._mode is _BODY and not self._answer.status):
             self._refuse(BadRequest("the request did not come in time", status=408))
         elif self._mode is _LINGER:
             self._close()
@@ -191,7 +185,8 @@ class HTTPFrontend(Protocol):
                 end = data.find(b"\r\n\r\n") + 4
                 if end < 4:
                     if data:
-                        self.deadline = factory.sweep.after(factory.timeouts.head)
+                        if self._answer.request_id:  # of the first request, the time runs from the accept
+                            self.deadline = factory.sweep.after(factory.timeouts.head)
                         self._collector = factory.collector()
                         self._collector.feed(data)
                     return
@@ -202,9 +197,6 @@ class HTTPFrontend(Protocol):
                     return
                 self._collector = None
                 head_bytes, rest = split
-                if head_bytes[0] == 0x0D:  # an empty line came in two pieces
-                    self._buffer = head_bytes + rest + self._buffer
-                    return
             head = parse_request_head(head_bytes, factory.limits)
             self._request = head
             self._answer.expect(head)
@@ -216,9 +208,12 @@ class HTTPFrontend(Protocol):
                 self._refuse(error)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
+        factory, limits = self.factory, self.factory.limits
         self._keep_alive = head.keep_alive
-        limit = self.factory.limits.body
-        if limit is not None and head.body > limit:
+        if self._requests_left is not None:
+            self._requests_left -= 1
+            self._keep_alive = head.keep_alive and self._requests_left > 0
+        if limits.body is not None and head.body > limits.body:
             raise BadRequest(TOO_LARGE, status=413)
         offer = None
         if not _RARE.isdisjoint(head.named):
@@ -231,22 +226,14 @@ class HTTPFrontend(Protocol):
             if head.body != len(rest):
                 self._hold(rest[head.body :])
                 rest = rest[: head.body]
-        exchange = self._exchange = self._exchange_of(head, offer)
+        exchange = self._exchange = factory.exchange(self, head, offer, self._identity, self._answer.request_id)
         if whole:
             exchange.start(rest, True)
         else:
             self._mode = _BODY
-            self._content = Content(head.body, limit)
-            self.deadline = self.factory.sweep.now + self.factory.body_allowance
+            self._content = Content(head.body, limits)
+            self.deadline = factory.sweep.now + factory.body_allowance
             self._read_body(rest, exchange.start)
-
-    def _exchange_of(self, head: RequestHead, offer: Offer | None) -> Exchange:
-        factory, identity = self.factory, self._identity
-        cluster = factory.route(head)
-        data = forward_request(head, identity, cluster.affinity.cookie, self._answer.request_id, offer is not None)
-        version = cluster.send_proxy_protocol
-        preface = proxy_header(version, self.peer, peer_of(self.transport.getHost())) if version else b""
-        return Exchange(cluster, self, identity.arrival(head), head, data, factory.sweep, offer, preface)
 
     def _read_body(self, data: bytes, send: Callable[[bytes, bool, Sequence[Field]], None] | None = None) -> None:
         content, exchange = self._content, self._exchange
@@ -264,13 +251,19 @@ class HTTPFrontend(Protocol):
             if reader.rest:
                 self._hold(reader.rest)
         elif self._reading:
-            self.deadline = self.factory.sweep.now + self.factory.body_allowance
+            deadline = self.factory.sweep.now + self.factory.body_allowance
+            rate = self.factory.body_rate
+            self.deadline = deadline if rate is None else min(deadline, self.deadline + len(piece) / rate)
         (send or exchange.send)(piece, reader.ended, forward_trailers(reader.trailers) if reader.trailers else ())
 
     def _hold(self, data: bytes) -> None:
-        """Keep what belongs to the next request, and read no more until it is its turn."""
-        self._buffer += data
+        """Keep what belongs to the next requests, and read no more until it is their turn; too much has none."""
         self._set_reading(False)
+        if len(self._buffer) + len(data) <= self.factory.limits.pipelined:
+            self._buffer += data
+        else:
+            self._buffer = b""
+            self._overrun, self._keep_alive = True, False
 
     def _set_reading(self, reading: bool) -> None:
         if reading is not self._reading:
@@ -320,18 +313,15 @@ class HTTPFrontend(Protocol):
     def switched(
         self, head: ResponseHead, connection: BackendConnection, early: bytes, set_cookie: bytes | None
     ) -> None:
-        exchange, factory = self._exchange, self.factory
-        assert exchange is not None
-        ended = self._answer.switch(exchange, head, set_cookie)
-        self.transport.unregisterProducer()
-        factory.sweep.forget(self)
-        idle, sweep = factory.timeouts.tunnel, factory.sweep
-        relay = self._relay = Relay(self.transport, connection.transport, idle=idle, sweep=sweep, ended=ended)
+        assert self._exchange is not None
+        relay = self._relay = self._answer.switch(self._exchange, head, set_cookie, self.transport, connection)
+        self.factory.sweep.forget(self)
         self._mode = _TUNNEL
         self._exchange = self._request = None
-        connection.become_tunnel(relay)
         buffer, self._buffer = self._buffer, b""
         relay.start(from_client=buffer, from_backend=early)
+        if self._overrun:
+            relay.abort()
 
     # Ends.
 
@@ -377,7 +367,9 @@ class HTTPFrontend(Protocol):
             self._close()
             return
         self._mode = _LINGER
-        self.deadline = self.factory.sweep.after(LINGER)
+        after = self.factory.sweep.after
+        self._linger_until = after(self.factory.timeouts.linger)
+        self.deadline = min(self._linger_until, after(QUIET))
         self.transport.unregisterProducer()
         half_close(self.transport)
         self._set_reading(True)

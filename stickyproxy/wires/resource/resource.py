@@ -12,7 +12,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from stickyproxy.cluster import Cluster
-from stickyproxy.config.specs import Limits
+from stickyproxy.config.limits import Limits
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.resource.client import WebClient

@@ -1,0 +1,20 @@
+"""What the bytes of a client are: the states of its connection. Floor 4.
+
+HEAD → BODY → ANSWER → HEAD … for requests with content, HEAD → ANSWER → HEAD … without; from ANSWER to TUNNEL by a 101;
+to LINGER from HEAD when nothing more is wanted, from BODY and ANSWER by the last answer; to CLOSED from everywhere.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Mode(enum.Enum):
+    """What the client's bytes are."""
+
+    HEAD = "head"  # a request's head, or nothing yet
+    BODY = "body"  # the body of the request that is being exchanged
+    ANSWER = "answer"  # the next requests: this one is whole, its answer is not
+    TUNNEL = "tunnel"  # the relay's
+    LINGER = "linger"  # thrown away: the last answer is written
+    CLOSED = "closed"
