@@ -30,7 +30,7 @@ def load(path: str | Path, extensions: Extensions) -> Configuration:
         raise ConfigurationErrors([Mistake(path, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigurationErrors([Mistake(path, "", f"is not UTF-8 at byte {error.start}")]) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib fails by itself on 5000 digits, and on deep nesting
         raise ConfigurationErrors([Mistake(path, "", f"is not TOML: {error}")]) from None
     return from_tables(document, extensions, path)
 

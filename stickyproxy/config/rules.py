@@ -65,7 +65,7 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
     tcp = [name for name, frontend in users.items() if frontend.get("protocol") == "tcp"]
     affinity = cluster.get("affinity", "none")
     affinity = affinity.get("by") if isinstance(affinity, dict) else affinity
-    if tcp and affinity in HTTP_AFFINITIES:
+    if tcp and isinstance(affinity, str) and affinity in HTTP_AFFINITIES:
         where = dotted(("frontend", tcp[0]))
         yield ("affinity", "by"), f'"{affinity}" needs HTTP, but {where} is TCP: use "source", or another cluster there'
     if tcp and len(tcp) == len(users):

@@ -153,8 +153,10 @@ def _path(value: object, place: Place) -> Path:
 
 def _existing(value: object, place: Place) -> Path:
     path = _path(value, place)
-    if not path.exists():
-        raise ValueError(f"no such file or directory: {path}")
+    try:
+        path.stat()
+    except OSError as error:
+        raise ValueError(f"{(error.strerror or 'cannot be read').lower()}: {path}") from None
     return path
 
 

@@ -101,7 +101,7 @@ class HeadCollector:
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            raise (_refusal(error, bytes(self._bytes)) if self._is_request else BadAnswer(str(error))) from None
+            raise (_refusal(error, bytes(self._bytes)) if self._is_request else _malformed(error)) from None
         return None
 
 
@@ -159,7 +159,7 @@ def parse_response_head(data: bytes, method: bytes, limits: int = 64 * 1024) -> 
     except HttpParserUpgrade:
         pass
     except HttpParserError as error:
-        raise BadAnswer(f"the backend's answer is malformed: {error}") from None
+        raise _malformed(error) from None
     line = data[: data.find(b"\r\n")]
     minor, status, reason = _STATUS_LINES.get(line) or _read_status_line(line)
     plain, named = reader.plain, reader.named
@@ -308,6 +308,10 @@ def _refusal(error: HttpParserError, data: bytes, limits: RequestLimits | None =
     if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(data):
         return BadRequest("this method is not implemented", status=501)
     return _bad_line(data[: max(0, data.find(b"\r\n"))], f"the request is malformed: {error}")
+
+
+def _malformed(error: HttpParserError) -> BadAnswer:
+    return BadAnswer(f"the backend's answer is malformed: {error}")
 
 
 def _bad_line(line: bytes, otherwise: str) -> BadRequest:
