@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean
+.PHONY: help run test fuzz lint format bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -16,6 +16,9 @@ run: $(VENV)/with-run ## install into .venv and start the demo; the URLs are pri
 
 test: $(VENV)/with-test ## the whole test suite (ARGS="tests/sansio -k cookie" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/with-test $(VENV)/with-fuzz ## any bytes for every parser, 60 s each (ARGS="10 --target requests", or --help)
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
 lint: $(VENV)/with-test $(VENV)/with-lint ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check .
@@ -31,7 +34,7 @@ bench: $(VENV)/with-test ## measure beside nginx and HAProxy, where they are ins
 	@$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove .venv and all that was made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis _trial_temp*
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .fuzz _trial_temp*
 	find stickyproxy twisted tests bench docs -name __pycache__ -prune -exec rm -rf {} +
 	find stickyproxy twisted -name dropin.cache -delete
 
