@@ -18,7 +18,7 @@ test: $(VENV)/with-test ## the whole test suite (ARGS="tests/sansio -k cookie" f
 	@$(BIN)/python -m pytest $(ARGS)
 
 fuzz: $(VENV)/with-test $(VENV)/with-fuzz ## any bytes for every parser, 60 s each (ARGS="10 --target requests", or --help)
-	@$(BIN)/python tests/fuzz/run.py $(ARGS)
+	@$(BIN)/python tests/fuzz/fuzz_run.py $(ARGS)
 
 lint: $(VENV)/with-test $(VENV)/with-lint ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from stickyproxy.model import Peer
 from stickyproxy.sansio.cookies import find, strip
 from stickyproxy.sansio.forwarding import forward_request
 from stickyproxy.sansio.http1 import parse_request_head, parse_response_head
-from stickyproxy.sansio.identity import Identity, networks
+from stickyproxy.sansio.identity import Identity, Networks
 from stickyproxy.sansio.routing import RouteTable
 from stickyproxy.sansio.tokens import KeyRing, Tokens, parse_key_file
 from stickyproxy.sansio.upgrade import check_answer, check_request, is_upgrade
@@ -34,7 +34,7 @@ LIMITS = Limits()
 
 # Identity: lines of fields behind a good request line.
 
-_PROXIES = networks(["10.0.0.0/8", "2001:db8::/32"])
+_PROXIES = Networks(["10.0.0.0/8", "2001:db8::/32"])
 _OURS = rb"Host|X-Forwarded-(?:For|Proto|Host|Port)|X-Real-IP|Forwarded|X-Request-ID|Via"
 _IDENTITY_LINES = re.compile(rb"(?:(?:%b): [^\r\n]*\r\n)+" % _OURS)
 

@@ -14,9 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import CASES
-from run import mutated
-from targets import TARGETS
+from fuzz_cases import CASES
+from fuzz_run import mutated
+from fuzz_targets import TARGETS
 
 #: Seconds of random inputs for each target; there are always at least so many inputs.
 BUDGET, AT_LEAST = 1.2, 40
@@ -47,6 +47,6 @@ def test_random_inputs_do_no_harm(name: str) -> None:
         try:
             target.check(data)
         except BaseException as error:
-            raise AssertionError(f"for cases.py: ({name!r}, {data!r})") from error
+            raise AssertionError(f"for fuzz_cases.py: ({name!r}, {data!r})") from error
         count += 1
     assert count >= AT_LEAST

@@ -11,8 +11,8 @@ from typing import Any
 
 import h11
 import trustme
+from fuzz_judges import Backend, Message, pieces, read_answers, steady
 from house import House
-from judges import Backend, Message, pieces, read_answers, steady
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost

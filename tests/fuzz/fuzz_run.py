@@ -1,8 +1,8 @@
 """``make fuzz``: every target for some seconds, guided by coverage where atheris is installed.
 
 Inputs that reach something new are kept in ``.fuzz/TARGET`` for the next time. One that a target fails on is printed as
-a line for ``cases.py``, where it stays as a test when the defect is mended. Without atheris (it has wheels for Linux on
-x86-64) inputs are put together at random from the seeds and their words.
+a line for ``fuzz_cases.py``, where it stays as a test when the defect is mended. Without atheris (it has wheels for
+Linux on x86-64) inputs are put together at random from the seeds and their words.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def target_names() -> list[str]:
-    from targets import TARGETS
+    from fuzz_targets import TARGETS
 
     return list(TARGETS)
 
@@ -66,12 +66,12 @@ def fuzz_one(name: str, seconds: float, seed: int, *, guided: bool) -> bool:
 
 def told_of(name: str, data: bytes) -> None:
     """What to do with an input that a target fails on."""
-    print(f"CASE for cases.py: ({name!r}, {data!r}),", flush=True)
+    print(f"CASE for fuzz_cases.py: ({name!r}, {data!r}),", flush=True)
 
 
 def fuzz_at_random(name: str, seconds: float, seed: int) -> int:
     """Inputs from the seeds and their words, until the time is over."""
-    from targets import TARGETS
+    from fuzz_targets import TARGETS
 
     target, random, count = TARGETS[name], Random(seed), 0
     end = time.monotonic() + seconds
@@ -114,7 +114,7 @@ def fuzz_guided(name: str, seconds: float, seed: int) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["stickyproxy", "autobahn.websocket.protocol", "tomllib"]):
-        from targets import TARGETS
+        from fuzz_targets import TARGETS
     target = TARGETS[name]
     kept = KEPT / name
     for number, data in enumerate(target.seeds):
