@@ -45,7 +45,8 @@ def judge(data: bytes, method: bytes, ended: Ended) -> Seen:
     judged = h11.Connection(h11.CLIENT, max_incomplete_event_size=10_000_000)
     judged.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
     judged.send(h11.EndOfMessage())
-    judged.receive_data(data)
+    if data:  # b"" is the end
+        judged.receive_data(data)
     status, content, interim = 0, b"", ()
     fields: tuple[tuple[bytes, bytes], ...] = ()
     ending = ended is Ended.CLEANLY
@@ -76,7 +77,9 @@ def judge(data: bytes, method: bytes, ended: Ended) -> Seen:
 
 
 def _is_truncation(error: h11.RemoteProtocolError) -> bool:
-    return "without sending complete message body" in str(error) or "unexpectedly closed" in str(error)
+    return any(
+        words in str(error) for words in ("without sending complete message body", "event type ConnectionClosed")
+    )
 
 
 @attrs.frozen
