@@ -1,7 +1,8 @@
 """One request and its answer: choose, connect, send, retry, receive. Floor 3.
 
 A request goes to another backend, or again to the same, only where that is safe (RFC 9110 section 9.2.2): nothing of it
-reached a backend, or its method is idempotent, it has no body, and the backend closed before any byte of an answer.
+reached a backend, or its method is idempotent, no byte of its body was sent, and the backend closed before any byte of
+an answer. The whole table is in ``docs/http.md``.
 """
 
 from __future__ import annotations
