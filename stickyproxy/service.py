@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from random import Random
@@ -31,6 +32,8 @@ from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
 from stickyproxy.reactor.turn import Turn
+from stickyproxy.sansio.admission import CROWDED, FULL, Admission
+from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.sweep import Sweep
 from stickyproxy.tls import (
@@ -40,7 +43,8 @@ from stickyproxy.tls import (
     server_connection_creator,
     tls_factory,
 )
-from stickyproxy.wires.http import HTTPFrontendFactory
+from stickyproxy.wires.admission import AdmissionFactory
+from stickyproxy.wires.http import HTTPFrontendFactory, RefusalFactory
 from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory, RefusingFactory
 from stickyproxy.wires.tcp import TCPFrontendFactory
 
@@ -195,16 +199,43 @@ def _frontend_factory(
     return TCPFrontendFactory(cluster, sweep, idle=timeouts.tunnel, handshake=timeouts.head, record=record)
 
 
-def _wrapped(factory: IProtocolFactory, spec: FrontendSpec, sweep: Sweep, reactor: Any) -> IProtocolFactory:
-    """PROXY header, then TLS, then the protocol: the order in which they are on the wire."""
-    if spec.accept_proxy_protocol and spec.protocol == "tcp":
-        factory = RefusingFactory(factory)
+def _wrapped(
+    inner: HTTPFrontendFactory | TCPFrontendFactory, spec: FrontendSpec, sweep: Sweep, reactor: Any
+) -> IProtocolFactory:
+    """PROXY header, then is there room, then TLS, then the protocol: the order in which they are on the wire."""
+    secure: Callable[[IProtocolFactory], IProtocolFactory] | None = None
     if spec.tls is not None:
-        creator = _tls_creator(spec.tls, _ALPN[spec.protocol])
-        factory = tls_factory(creator, factory, reactor, handshake_timeout=spec.timeouts.head, turn=sweep.turn)
+        creator, patience = _tls_creator(spec.tls, _ALPN[spec.protocol]), spec.timeouts.head
+        secure = partial(tls_factory, creator, clock=reactor, handshake_timeout=patience, turn=sweep.turn)
+    wary = spec.accept_proxy_protocol and spec.protocol == "tcp"
+    factory: IProtocolFactory = inner
+    if secure is not None:
+        factory = secure(RefusingFactory(factory) if wary else factory)
+    if spec.limits.connections is not None or spec.limits.connections_per_address is not None:
+        factory = _admitting(factory, inner, spec, sweep, secure)
+    if wary and secure is None:
+        factory = RefusingFactory(factory)
     if spec.accept_proxy_protocol:
         factory = ProxyProtocolFactory(factory, spec.accept_proxy_protocol, sweep, timeout=spec.timeouts.head)
     return factory
+
+
+def _admitting(
+    factory: IProtocolFactory,
+    inner: HTTPFrontendFactory | TCPFrontendFactory,
+    spec: FrontendSpec,
+    sweep: Sweep,
+    secure: Callable[[IProtocolFactory], IProtocolFactory] | None,
+) -> AdmissionFactory:
+    """``factory``, as far as there is room; who speaks HTTP is told where there is none, in TLS where there is TLS."""
+    limits = spec.limits
+    admission = Admission(limits.connections, limits.connections_per_address, Networks(spec.trusted_proxies))
+    refusing: dict[int, IProtocolFactory] = {}
+    if isinstance(inner, HTTPFrontendFactory):
+        for reason in (FULL, CROWDED):
+            refusal = RefusalFactory(inner, reason)
+            refusing[reason.status] = refusal if secure is None else secure(refusal)
+    return AdmissionFactory(spec.name, factory, admission, sweep, refusing)
 
 
 def _tls_creator(spec: FrontendTLS, alpn: tuple[bytes, ...]) -> Any:

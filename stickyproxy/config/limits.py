@@ -63,7 +63,7 @@ class FrontendTimeouts:
 
 @attrs.frozen
 class Limits:
-    """How large a request may be. HTTP only."""
+    """How much a client may send, and how many connections it may have. All but the connections: HTTP only."""
 
     target: Size = attrs.field(
         default=8 * 1024,
@@ -122,6 +122,23 @@ class Limits:
         metadata=told(
             "Bytes of further requests that a client may have sent while an answer is awaited. With more, that answer "
             "is the connection's last, and they are lost."
+        ),
+    )
+    connections: Count | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Open connections of this frontend, in each process. Of HTTP clients that come then up to 64 at a time are "
+            "answered 503, with `Retry-After`; others are closed at once.",
+            "HAProxy `maxconn`, Envoy `max_connections`",
+        ),
+    )
+    connections_per_address: Count | None = attrs.field(
+        default=None,
+        metadata=told(
+            "The same for one client: its IPv4 address, the /64 of its IPv6 address. It is answered 429. The address "
+            "is that of a PROXY header where one is accepted. Peers in `trusted_proxies` are not counted, since they "
+            "bring many clients, nor those of a Unix socket.",
+            "HAProxy `src_conn_cur`, nginx `limit_conn`",
         ),
     )
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
+
+from stickyproxy.config.limits import Limits
 from stickyproxy.config.mistakes import Keys, dotted
 from stickyproxy.config.structure import Extensions, signs
 from stickyproxy.interfaces import IAffinity
@@ -20,7 +23,7 @@ HTTP_AFFINITIES = frozenset({"cookie"})
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("routes",),
     ("trusted_proxies",),
-    ("limits",),
+    *(("limits", limit.name) for limit in attrs.fields(Limits) if not limit.name.startswith("connections")),
     ("timeouts", "head"),
     ("timeouts", "body"),
     ("timeouts", "send"),

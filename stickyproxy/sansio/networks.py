@@ -24,6 +24,18 @@ def address_of(text: str) -> IPAddress | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(maxsize=4096)
+def block_of(text: str) -> str | None:
+    """The addresses that one client may have at will: an IPv4 address itself, the /64 of an IPv6 one, as text.
+
+    None if ``text`` is no address.
+    """
+    address = address_of(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return None if address is None else str(address)
+
+
 def network_of(cidr: str) -> IPNetwork:
     """``"10.0.0.0/8"`` or ``"::1"``, an IPv4-mapped one as IPv4. ValueError where bits behind the prefix are set."""
     network = ipaddress.ip_network(cidr)

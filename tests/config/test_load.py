@@ -151,6 +151,8 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
         limits.trailers = "2KiB"
         limits.requests = 1000
         limits.pipelined = 0
+        limits.connections = 10000
+        limits.connections_per_address = 20
         tls.certificates = "certs"
         tls.minimum_version = "1.3"
         tls.client_ca = "clients.pem"
@@ -178,7 +180,7 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
     assert (web.trusted_proxies, web.accept_proxy_protocol) == (("10.0.0.0/8", "::1/128"), ("192.0.2.7/32",))
     assert (web.access_log, quiet.access_log) == (str(tmp_path / "log/web.log"), None)
     assert web.timeouts == FrontendTimeouts(head=0.5, body=2.0, send=3.0, keep_alive=300.0, linger=4.0, tunnel=3600.0)
-    assert web.limits == Limits(1024, 4096, 7, 1 << 30, 500, 9, 2048, 1000, 0)
+    assert web.limits == Limits(1024, 4096, 7, 1 << 30, 500, 9, 2048, 1000, 0, 10000, 20)
     assert web.tls is not None
     assert attrs.astuple(web.tls) == ((tmp_path / "certs",), "1.3", tmp_path / "clients.pem", "optional")
     assert app.balance == Named("least-connections")
@@ -347,7 +349,7 @@ def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, mes
         (
             "cluster = 'app'\nprotocol = 'tcp'\nlimits.fields = 3",
             "",
-            "frontend.web.limits",
+            "frontend.web.limits.fields",
             'only for protocol = "http"',
         ),
         (

@@ -15,11 +15,13 @@ from twisted.internet.task import Clock
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config import specs
 from stickyproxy.model import Backend, BackendState
+from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryEndpoint, MemoryTransport
-from stickyproxy.wires.http import HTTPFrontendFactory
+from stickyproxy.wires.admission import AdmissionFactory
+from stickyproxy.wires.http import HTTPFrontendFactory, RefusalFactory
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "http.md").read_text()
@@ -140,9 +142,35 @@ def test_who_is_slow() -> None:
     assert silent.take() == b"" and silent.half_closed
 
 
+@pytest.mark.parametrize(("limits", "expected"), [((1, None), "503"), ((None, 1), "429")])
+def test_who_there_is_no_room_for(limits: tuple[int | None, int | None], expected: str) -> None:
+    """One connection more than there may be, in all or of one address, is told so."""
+    assert expected in LISTED
+    inner = House(MemoryEndpoint()).factory
+    refusing = {error.status: RefusalFactory(inner, error) for error in (FULL, CROWDED)}
+    factory = AdmissionFactory("web", inner, Admission(*limits), inner.sweep, refusing)
+    address = IPv4Address("TCP", "198.51.100.7", 40000)
+    _, beyond = (MemoryTransport(factory.buildProtocol(address)) for _ in range(2))
+    beyond.deliver(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert b"\r\nRetry-After: " in beyond.written and status(beyond) == expected
+
+
 def test_every_status_is_tried() -> None:
     """No status is in the page that nothing is answered with."""
-    assert {expected for expected, _ in REFUSED} | {"408", "502", "503", "504"} == LISTED
+    assert {expected for expected, _ in REFUSED} | {"408", "429", "502", "503", "504"} == LISTED
+
+
+def test_the_limits_are_those_of_the_configuration() -> None:
+    """The page's table of limits names every one of them, with its default."""
+    table = PAGE.partition("## Limits")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| ([^|]+) \|", table, re.MULTILINE)
+    shown = {
+        key: value for keys, values in rows for key, value in zip(keys.split(", "), values.split(", "), strict=True)
+    }
+    reference = (
+        (DOCS / "configuration.md").read_text().partition("## `[frontend.NAME.limits]`")[2].partition("\n## ")[0]
+    )
+    assert shown == dict(re.findall(r"^\| (`\w+`) \| [^|]+ \| (`[^|]+`) \|", reference, re.MULTILINE))
 
 
 def test_the_defaults_are_those_of_the_configuration() -> None:

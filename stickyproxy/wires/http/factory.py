@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -56,7 +57,7 @@ class HTTPFrontendFactory(Factory):
         self.keep_alive_allowance = sweep.period + spec.timeouts.keep_alive
         self.body_allowance = sweep.period + spec.timeouts.body
         self.body_rate = spec.limits.body_rate or None
-        self.connections: set[HTTPFrontend] = set()
+        self.connections: set[Any] = set()  #: that are open; they can ``abort()``
         self._clusters = clusters
         self._route = RouteTable(spec.routes, spec.cluster).cluster
         self._trusted = Networks(spec.trusted_proxies)
