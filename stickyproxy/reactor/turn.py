@@ -59,8 +59,9 @@ class Turn:
         that a transport with a ``write_at_once`` may send it at once. Not for one that is to ``startTLS`` later.
         """
         if type(transport) not in (Client, Server) or transport.TLS:
-            plain = not getattr(transport, "TLS", False)
-            own: Write = (single and plain and getattr(transport, "write_at_once", None)) or transport.write
+            # Of its own type: Twisted's TLS would hand out the method of the TCP transport below, past the encryption.
+            at_once = single and hasattr(type(transport), "write_at_once") and not transport.TLS
+            own: Write = transport.write_at_once if at_once else transport.write
             return own
         buffer: Write = transport.write
         at_end = self.at_end

@@ -1,4 +1,4 @@
-"""Twisted's own suites, run against our reactor."""
+"""Twisted's own suites, and those of ours that need a reactor in their process, run against our reactor."""
 
 from __future__ import annotations
 
@@ -42,3 +42,21 @@ def test_twisted_own_suite(block: str, tmp_path: Path, capsys: pytest.CaptureFix
     passed = re.search(r"PASSED \((?:skips=\d+, )?successes=(\d+)\)", summary)
     assert passed is not None, summary
     assert int(passed[1]) >= least
+
+
+ROOT = Path(__file__).parents[2]
+OURS = sorted(str(path) for path in ROOT.glob("tests/[!r]*/test_*.py") if "ensureDeferred" in path.read_text())
+ON_LIBUV = """
+import sys, pytest, pytest_twisted
+from stickyproxy.reactor.uv import UVReactor, install
+pytest_twisted.reactor_installers["default"] = lambda: pytest_twisted._install_reactor(install, UVReactor)
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def test_our_own_suites() -> None:
+    """What our wires and TLS do on Twisted's own reactor, where ``make test`` runs them, they do on this one."""
+    assert len(OURS) >= 4
+    command = [sys.executable, "-c", ON_LIBUV, "-q", "-p", "no:cacheprovider", *OURS]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
