@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate
+from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate, IHidingAffinity
 from stickyproxy.model import Arrival, Backend, Outcome
-from stickyproxy.sansio.selection import Choice, select
+from stickyproxy.sansio.cookies import strip
+from stickyproxy.sansio.forwarding import Hide
+from stickyproxy.sansio.selection import Choice, Selected, select
 
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
@@ -161,11 +164,20 @@ class Cluster:
         affinity.members(self.members)
         self.affinity = affinity
         self.balancer = balancer
-        #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may.
-        self.select: Callable[..., Choice[Member] | None] = partial(select, self.members, affinity, balancer)
+        #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may; or an awaitable.
+        self.select: Callable[..., Selected[Member]] = partial(select, self.members, affinity, balancer)
+        #: What a backend is to see of the value of a Cookie field, if not all of it.
+        self.hide = _hiding(affinity)
+        #: Sees the answers, and may change them, if the affinity wants to.
+        self.answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
+
+    async def choose(self, arrival: Arrival, tried: AbstractSet[str] = frozenset()) -> Choice[Member] | None:
+        """Who serves ``arrival``, or None when nobody may; as ``select``, for those who can wait."""
+        selected = self.select(arrival, tried)
+        return selected if selected is None or isinstance(selected, Choice) else await selected
 
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
@@ -178,6 +190,16 @@ class Cluster:
         """Close every idle backend connection."""
         for member in self.members.values():
             member.close_idle()
+
+
+def _hiding(affinity: IAffinity) -> Hide | None:
+    if IHidingAffinity.providedBy(affinity):
+        hide: Hide = affinity.hide
+        return hide
+    if affinity.cookie is None:
+        return None
+    mark = affinity.cookie + b"="
+    return lambda value: strip(value, mark)
 
 
 class _OneFactory(Factory):

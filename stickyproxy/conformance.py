@@ -5,7 +5,7 @@ Each ``check_*`` takes something that makes a new one, and raises ``AssertionErr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import attrs
@@ -50,6 +50,7 @@ def check_affinity(make: Callable[[], IAffinity], arrive: Callable[[int], Arriva
     _check_garbage(affinity, arrive)
     if not affinity.remembers:
         _require(affinity.bind(arrive(0), "a") is None, "what binds nobody sets no cookie")
+        _require(affinity.forget(arrive(0)) is None, "what binds nobody ends no cookie")
         _require(affinity.recall(arrive(0)) is None, "what binds nobody recalls nobody")
         return
     clients = {number: _Client(affinity, arrive, number) for number in range(40)}
@@ -69,6 +70,9 @@ def check_affinity(make: Callable[[], IAffinity], arrive: Callable[[int], Arriva
     stays("when another backend is removed")
     homes = {number: client.visit("c", among=("a", "c", "d")) for number, client in clients.items()}
     stays("after those of a removed backend were bound anew")
+    for client in clients.values():
+        client.leave()
+        _require(client.recall() is None, "who is forgotten is a stranger")
 
 
 def check_balancer(make: Callable[[], IBalancer], *, weighted: bool = True) -> None:
@@ -104,20 +108,29 @@ class _Client:
         self._cookie: bytes | None = None
 
     def recall(self) -> str | None:
-        return self._affinity.recall(self._arrival())
+        return _now(self._affinity.recall(self._arrival()))
 
     def visit(self, proposed: str, among: Sequence[str] = _IDS) -> str:
         """Go where the affinity says, if that is ``among`` the backends, else to ``proposed``; returns where."""
         recalled = self.recall()
         _require(recalled in (None, GONE, *_IDS), "who is recalled is a backend of the cluster, or was")
         home = proposed if recalled is None or recalled not in among else recalled
-        answer = self._affinity.bind(self._arrival(), home)
+        self._keep(self._affinity.bind(self._arrival(), home))
+        return home
+
+    def leave(self) -> None:
+        answer = self._affinity.forget(self._arrival())
+        self._keep(answer)
+        if answer is not None:
+            _require(b"; Max-Age=0" in answer, "a forgotten cookie ends: Max-Age=0")
+            self._cookie = None
+
+    def _keep(self, answer: bytes | None) -> None:
         if answer is not None:
             _require(not {13, 10} & set(answer), "Set-Cookie is bytes on one line")
             self._cookie = answer.partition(b";")[0]
             if self._affinity.cookie is not None:
                 _require(self._cookie.startswith(self._affinity.cookie + b"="), "the cookie has the name announced")
-        return home
 
     def _arrival(self) -> Arrival:
         arrival = self._arrive(self._number)
@@ -135,7 +148,21 @@ def _check_garbage(affinity: IAffinity, arrive: Callable[[int], Arrival]) -> Non
     strangers += [arrive(1001)._replace(client=client) for client in ("", "unix", "nonsense", "::1", "fe80::1%eth0")]
     strangers += [Arrival("192.0.2.1", False), Arrival("192.0.2.1", True, None, b"\x00" * 1000)]
     for stranger in strangers:
-        _require(affinity.recall(stranger) in (None, GONE, *_IDS), "garbage binds nobody to a backend of elsewhere")
+        _require(
+            _now(affinity.recall(stranger)) in (None, GONE, *_IDS), "garbage binds nobody to a backend of elsewhere"
+        )
+
+
+def _now(recalled: str | Awaitable[str | None] | None) -> str | None:
+    """What an awaitable of a test is about to give; it waits for nothing."""
+    if recalled is None or isinstance(recalled, str):
+        return recalled
+    try:
+        recalled.__await__().send(None)
+    except StopIteration as stop:
+        known: str | None = stop.value
+        return known
+    raise AssertionError("expected that an awaitable of recall gives its answer without a reactor, in a test")
 
 
 def _require(holds: bool, what: str) -> None:

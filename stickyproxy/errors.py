@@ -47,6 +47,12 @@ class NoBackend(HTTPError):
     status = 503
 
 
+class SessionLost(HTTPError):
+    """The backend that the client is bound to is gone, and no other may serve it: 503, or as the affinity says."""
+
+    status = 503
+
+
 class BackendLost(HTTPError):
     """A backend could not be reached, or went away without an answer: 502."""
 

@@ -6,13 +6,13 @@ the path holds an object that provides ``IExtension``. The built-ins come by the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
-from stickyproxy.model import Arrival
+from stickyproxy.model import Arrival, ResponseHead
 
 
 class IExtension(IPlugin):
@@ -64,16 +64,47 @@ class IAffinity(Interface):
         ids means nothing, and states and weights are none of its business.
         """
 
-    def recall(arrival: Arrival) -> str | None:
+    def recall(arrival: Arrival) -> str | Awaitable[str | None] | None:
         """The id (str) of the backend that ``arrival`` is bound to, or None. It never raises, whatever was sent.
 
-        The backend need not be a member any more; its id is ``model.GONE`` where only that is known.
+        The backend need not be a member any more; its id is ``model.GONE`` where only that is known. A memory that is
+        elsewhere returns an awaitable: this client waits for it then, and nobody else does.
         """
 
-    def bind(arrival: Arrival, backend_id: str) -> bytes | None:
+    def bind(arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:
         """Remember that ``arrival`` is served by ``backend_id`` (str) from now on.
 
-        It is called when the backend was reached; for an arrival that was bound to it already only where ``renews``
-        says so: that has to be cheap. It returns the value of a Set-Cookie field (bytes) to be added to the answer, or
-        None.
+        It is called when the backend has answered; for an arrival that was bound to it already only where ``renews``
+        says so: that has to be cheap. ``lifetime`` is for how many seconds from now the backend wants it remembered,
+        None: as configured. It returns the value of a Set-Cookie field (bytes) to be added to the answer, or None.
         """
+
+    def forget(arrival: Arrival) -> bytes | None:
+        """``arrival`` is bound to nobody from now on. It returns what ``bind`` does: a cookie that ends the old one."""
+
+
+class IHidingAffinity(IAffinity):
+    """An affinity that writes into the cookies of requests."""
+
+    def hide(value: bytes) -> bytes:
+        """What the backend is to see of the value of a Cookie field; ``b""``: nothing. It never raises.
+
+        Without it the cookie called ``cookie`` is taken out.
+        """
+
+
+class IAnsweringAffinity(IAffinity):
+    """An affinity that learns from answers, or writes into them."""
+
+    def answered(arrival: Arrival, backend_id: str, head: ResponseHead) -> ResponseHead:
+        """``backend_id`` answers ``arrival`` with ``head``; returned is what the client is to see.
+
+        It is called for every answer but the interim ones (1xx), a 101 included, and before ``bind``. See
+        ``sansio.fields.changed`` for the fields of a head.
+        """
+
+
+class IStrictAffinity(IAffinity):
+    """An affinity whose clients are not to be served by another backend than their own."""
+
+    lost_status = Attribute("int: the status of the answer where that is gone, as 404; 0: another may serve them.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,13 +20,14 @@ from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError,
 from stickyproxy.exchange.connection import BackendConnection, open_connection
 from stickyproxy.model import CHUNKED, Arrival, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.body import chunk, last_chunk
-from stickyproxy.sansio.selection import Choice
+from stickyproxy.sansio.selection import Choice, Selected
 from stickyproxy.sansio.upgrade import Offer, check_answer
 from stickyproxy.sweep import Sweep
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
 #: How often a request is sent again after a backend closed without an answer: on a new connection, then elsewhere.
 RETRIES = 2
+NOBODY = "no backend is there to serve this"
 
 
 class ClientSide(Protocol):
@@ -69,6 +70,7 @@ class Exchange:
         "_retries",
         "_sweep",
         "_tried",
+        "_unreached",
         "_unsent",
         "arrival",
         "choice",
@@ -106,6 +108,7 @@ class Exchange:
         self._over = False
         self._paused = False  # the client takes no more of the answer
         self._tried: frozenset[str] = frozenset()
+        self._unreached: HTTPError | None = None
         self._retries = 0
 
     # What the client's side does with it.
@@ -117,15 +120,21 @@ class Exchange:
             framed = self._frame(content, ended, trailers)
             if framed:
                 self._unsent.append(framed)
-        choice = self.choice = self.cluster.select(self.arrival)
-        if choice is None:
-            self._fail(NoBackend("no backend is there to serve this"))
+        try:
+            choice = self.cluster.select(self.arrival)
+        except HTTPError as error:
+            self._fail(error)
             return
-        connection = choice.candidate.take(self.preface)
-        if connection is not None:
-            self._send_on(connection)
-        else:
-            self._connect()
+        if type(choice) is Choice:
+            self.choice = choice
+            connection = choice.candidate.take(self.preface)
+            if connection is not None:
+                self._send_on(connection)
+                return
+        elif choice is None:
+            self._fail(NoBackend(NOBODY))
+            return
+        self._connect(choice)
 
     def send(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
         """More of the request's body. After the end of the answer it is dropped."""
@@ -170,6 +179,8 @@ class Exchange:
         if ended:
             self._over = True
             self._release()
+        if self.cluster.answered is not None:
+            head = self._seen(head)
         self._client.answer(head, content, ended, trailers, self._bind())
 
     def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
@@ -186,7 +197,7 @@ class Exchange:
         self._over = True
         connection, self._connection = self._connection, None
         assert connection is not None
-        self._client.switched(head, connection, early, self._bind())
+        self._client.switched(self._seen(head), connection, early, self._bind())
 
     def pause_request(self) -> None:
         self._client.pause_request()
@@ -205,11 +216,9 @@ class Exchange:
             self._retries += 1
             if not connection.used:  # a backend that dies may still have let a new connection in
                 self._tried |= {connection.member.id}
-                self.choice = self.cluster.select(self.arrival, self._tried)
-            if self.choice is None:
-                self._fail(error)
+                self._connect(self.cluster.choose(self.arrival, self._tried), error)
             else:
-                self._connect()
+                self._connect(self.choice)
         else:
             self._fail(error)
 
@@ -238,46 +247,65 @@ class Exchange:
             connection.member.active -= 1
         return connection
 
+    def _seen(self, head: ResponseHead) -> ResponseHead:
+        """The answer's head when the affinity has seen it."""
+        answered, choice = self.cluster.answered, self.choice
+        if answered is None or choice is None:
+            return head
+        changed: ResponseHead = answered(self.arrival, choice.candidate.id, head)
+        return changed
+
     def _bind(self) -> bytes | None:
         """The backend answers: now it is the one that the client is bound to."""
         assert self.choice is not None
         return self.cluster.bind(self.arrival, self.choice)
 
-    def _connect(self) -> None:
-        self._connecting = Deferred.fromCoroutine(self._open())
+    def _connect(self, selected: Selected[Member], error: HTTPError | None = None) -> None:
+        self._connecting = Deferred.fromCoroutine(self._open(selected, error))
         self._connecting.addErrback(self._broken)
 
-    async def _open(self) -> None:
-        """Connect to the chosen backend; while that fails, to another one."""
-        choice = self.choice
-        error: HTTPError | None = None
-        while choice is not None:
-            self.choice = choice
-            member = choice.candidate
-            try:
-                connection = await open_connection(
-                    member,
-                    self._sweep,
-                    answer=self.cluster.timeouts.answer,
-                    idle=self.cluster.pool.idle,
-                    preface=self.preface,
-                )
-            except Exception as reason:
-                if self._over:  # the client left, and cancelled it
+    async def _open(self, selected: Selected[Member], error: HTTPError | None) -> None:
+        """Connect to the backend that is chosen; while that fails, to another one. ``error``: what failed before."""
+        try:
+            choice = selected if selected is None or isinstance(selected, Choice) else await selected
+            connection = (
+                choice.candidate.take(self.preface) if choice is not selected and choice and not error else None
+            )
+            while choice is not None:
+                self.choice = choice
+                connection = connection or await self._reach(choice.candidate)
+                if connection is not None:
+                    self._connecting = None
+                    self._client.resume_request()
+                    self._send_on(connection)
+                    if self._paused:
+                        connection.pause_answer()
                     return
-                self._tried |= {member.id}
-                silent = isinstance(reason, ConnectTimeout)
-                error = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
-                choice = self.cluster.select(self.arrival, self._tried)
-            else:
-                self._connecting = None
-                self._client.resume_request()
-                self._send_on(connection)
-                if self._paused:
-                    connection.pause_answer()
-                return
+                choice = await self.cluster.choose(self.arrival, self._tried)
+        except HTTPError as reason:
+            error = reason
+        except CancelledError:  # the client left
+            return
         self._connecting = None
-        self._fail(error or NoBackend("no backend is there to serve this"))
+        self._fail(error or self._unreached or NoBackend(NOBODY))
+
+    async def _reach(self, member: Member) -> BackendConnection | None:
+        """A new connection to ``member``; None, and ``_unreached``, where there can be none."""
+        try:
+            return await open_connection(
+                member,
+                self._sweep,
+                answer=self.cluster.timeouts.answer,
+                idle=self.cluster.pool.idle,
+                preface=self.preface,
+            )
+        except Exception as reason:
+            if self._over:  # the client left, and cancelled it
+                raise CancelledError from reason
+            self._tried |= {member.id}
+            silent = isinstance(reason, ConnectTimeout)
+            self._unreached = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
+            return None
 
     def _broken(self, failure: Failure) -> None:
         self._log.failure("Defect: a request could not be sent", failure=failure)

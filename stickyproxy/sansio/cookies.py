@@ -29,9 +29,11 @@ def find(fields: Sequence[bytes], mark: bytes) -> bytes | None:
     return values.pop() if len(values) == 1 else None
 
 
-def strip(value: bytes, name: bytes) -> bytes:
-    """``value`` (of a Cookie field) without the cookie ``name``, all else as it was; ``b""`` if nothing is left."""
-    mark = name + b"="
+def strip(value: bytes, mark: bytes) -> bytes:
+    """``value`` (of a Cookie field) without one cookie, all else as it was; ``b""`` if nothing is left.
+
+    ``mark`` is the cookie's name and ``=``.
+    """
     before, found, after = value.partition(mark)
     if not found:
         return value
@@ -113,6 +115,14 @@ class CookieTemplate:
             parts.append("; Partitioned")
         return "".join(parts).encode("ascii")
 
-    def set(self, value: bytes, secure: bool) -> bytes:
-        """The value of a Set-Cookie field; ``secure`` says that the client came over TLS."""
-        return self._start + value + (self._on_tls if secure else self._on_plain)
+    def end(self, secure: bool) -> bytes:
+        """The value of a Set-Cookie field that has the browser forget the cookie (RFC 6265 section 5.3)."""
+        return self.set(b"", secure, 0)
+
+    def set(self, value: bytes, secure: bool, lifetime: float | None = None) -> bytes:
+        """The value of a Set-Cookie field; ``secure`` says that the client came over TLS.
+
+        ``lifetime`` in seconds overrides ``max_age``: the last Max-Age counts (RFC 6265 section 5.3).
+        """
+        line = self._start + value + (self._on_tls if secure else self._on_plain)
+        return line if lifetime is None else b"%b; Max-Age=%d" % (line, lifetime)

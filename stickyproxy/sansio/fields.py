@@ -7,7 +7,7 @@ those are is decided once for each spelling of a name (``FieldNames``), since ev
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 
 
 def names(text: str) -> frozenset[bytes]:
@@ -126,6 +126,16 @@ class FieldReader:
 def removable(options: Iterable[bytes]) -> frozenset[bytes]:
     """The names among the ``options`` of a Connection field that it may remove."""
     return frozenset(options) - _OPTIONS - NOT_REMOVED
+
+
+def changed(plain: list[bytes], name: bytes, change: Callable[[bytes], bytes | None]) -> list[bytes]:
+    """Plain fields with what ``change`` makes of each value of the field ``name`` (lower case); None drops it."""
+    out: list[bytes] = []
+    for spelling, value in zip(plain[::4], plain[2::4], strict=True):
+        kept = change(value) if spelling.lower() == name else value
+        if kept is not None:
+            out += (spelling, b": ", kept, b"\r\n")
+    return out
 
 
 def without(plain: list[bytes], unwanted: Set[bytes]) -> list[bytes]:

@@ -11,13 +11,12 @@ variable HTTP_PROXY of.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 
 from stickyproxy.errors import HTTPError
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, RequestHead, ResponseHead
-from stickyproxy.sansio.cookies import strip
 from stickyproxy.sansio.fields import (
     FRAMING,
     HANDSHAKE,
@@ -64,19 +63,21 @@ _STATUS_LINES = {
     for status in HTTPStatus
 }
 
+Hide = Callable[[bytes], bytes]
+
 
 def forward_request(
-    head: RequestHead, identity: Identity, strip_cookie: bytes | None, request_id: bytes, upgrade: bool = False
+    head: RequestHead, identity: Identity, hide: Hide | None, request_id: bytes, upgrade: bool = False
 ) -> bytes:
     """The complete request head for the backend, its empty line included.
 
-    ``strip_cookie`` is the name of the affinity cookie, ``request_id`` what X-Request-ID shall say (``request_id_of``);
-    ``upgrade`` asks the backend for a WebSocket. The content that follows is ``head.body``.
+    ``hide`` makes of the value of a Cookie field what the backend is to see; ``request_id`` is what X-Request-ID shall
+    say (``request_id_of``); ``upgrade`` asks the backend for a WebSocket. The content that follows is ``head.body``.
     """
     method, target, minor, plain, named, body, _, _, _ = head
     out = [method, b" ", target, b" HTTP/1.1\r\n", identity.lines(head), *plain]
     for value in named.get(b"cookie", ()):
-        left = value if strip_cookie is None else strip(value, strip_cookie)
+        left = value if hide is None else hide(value)
         if left:
             out += (b"Cookie: ", left, b"\r\n")
     if _UNUSUAL.isdisjoint(named):

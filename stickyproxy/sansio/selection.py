@@ -7,11 +7,12 @@ caller tells ``affinity.bind`` once the chosen backend was reached; if it was no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.errors import SessionLost
+from stickyproxy.interfaces import IAffinity, IBalancer, IStrictAffinity
 from stickyproxy.model import Arrival, BackendState, Outcome
 
 _NONE, _NEW, _KEPT, _REBOUND = Outcome  # a look-up in an enumeration costs ten times one in a module
@@ -37,8 +38,6 @@ class Candidate(Protocol):
 
 C = TypeVar("C", bound=Candidate)
 
-_UP, _MAINTENANCE = _UP, _MAINTENANCE  # reading a member of an enum takes as long as a call
-
 
 class Choice(NamedTuple, Generic[C]):
     """A backend for an arrival, and what affinity had to say to it."""
@@ -47,29 +46,61 @@ class Choice(NamedTuple, Generic[C]):
     outcome: Outcome
 
 
+#: Who serves an arrival, None: nobody; or an awaitable of either, where the memory is elsewhere.
+Selected = Choice[C] | None | Awaitable[Choice[C] | None]
+
+
 def select(
     members: Mapping[str, C],
     affinity: IAffinity,
     balancer: IBalancer,
     arrival: Arrival,
     tried: AbstractSet[str] = frozenset(),
-) -> Choice[C] | None:
+) -> Selected[C]:
     """The backend of ``members`` (by id) for ``arrival``; None when nobody may take it.
 
-    A bound client goes to its backend also while that drains; everybody else goes where the balancer says, among
-    those that are up. ``tried`` are the ids of the backends that could not be reached for this arrival.
+    A bound client goes to its backend also while that drains or has no weight; everybody else goes where the balancer
+    says, among those that are up. ``tried`` are the ids of the backends that could not be reached for this arrival.
+    Returns an awaitable where the affinity does. Raises ``SessionLost`` where it lets nobody else serve its clients.
     """
-    outcome = _NONE
-    if affinity.remembers:
-        bound = affinity.recall(arrival)
-        if bound is None:
-            outcome = _NEW
-        else:
-            candidate = members.get(bound)
-            if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
-                return _new(Choice, (candidate, _KEPT))
-            outcome = _REBOUND
-    free = [each for each in members.values() if each.state is _UP]
+    bound = affinity.recall(arrival) if affinity.remembers else None
+    if isinstance(bound, str):
+        candidate = members.get(bound)
+        if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
+            return _new(Choice, (candidate, _KEPT))
+    elif bound is not None:
+        return _select_later(members, affinity, balancer, arrival, tried, bound)
+    return _choose(members, affinity, balancer, arrival, tried, bound)
+
+
+async def _select_later(
+    members: Mapping[str, C],
+    affinity: IAffinity,
+    balancer: IBalancer,
+    arrival: Arrival,
+    tried: AbstractSet[str],
+    recalled: Awaitable[str | None],
+) -> Choice[C] | None:
+    bound = await recalled
+    candidate = members.get(bound) if bound is not None else None
+    if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
+        return Choice(candidate, _KEPT)
+    return _choose(members, affinity, balancer, arrival, tried, bound)
+
+
+def _choose(
+    members: Mapping[str, C],
+    affinity: IAffinity,
+    balancer: IBalancer,
+    arrival: Arrival,
+    tried: AbstractSet[str],
+    bound: str | None,
+) -> Choice[C] | None:
+    """For a client that is bound to nobody, or to a backend that may not take it."""
+    outcome = (_NEW if affinity.remembers else _NONE) if bound is None else _REBOUND
+    if outcome is _REBOUND and IStrictAffinity.providedBy(affinity) and affinity.lost_status:
+        raise SessionLost("the backend of this session is gone", status=affinity.lost_status)
+    free = [each for each in members.values() if each.state is _UP and each.weight]
     if tried:
         free = [each for each in free if each.id not in tried]
     return Choice(balancer.choose(free, arrival), outcome) if free else None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from zope.interface import implementer
 from stickyproxy.accesslog import RelayEntry
 from stickyproxy.addresses import peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
+from stickyproxy.errors import SessionLost
 from stickyproxy.model import Arrival, Outcome, Peer
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header
@@ -156,7 +157,12 @@ class FrontendProtocol(Protocol):
         self._connecting.addErrback(self._failed)
 
     async def _serve(self, arrival: Arrival) -> None:
-        backend = await self._reach(arrival)
+        try:
+            backend = await self._reach(arrival)
+        except SessionLost:
+            backend = None
+        except CancelledError:  # the client left
+            return
         self._connecting = None
         if self._state is _State.CLOSED:
             return
@@ -186,7 +192,7 @@ class FrontendProtocol(Protocol):
         cluster = self.factory.cluster
         preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
         tried: set[str] = set()
-        while (choice := cluster.select(arrival, tried)) is not None:
+        while (choice := await cluster.choose(arrival, tried)) is not None:
             member: Member = choice.candidate
             backend = self.factory.backend_protocol(self)
             member.active += 1

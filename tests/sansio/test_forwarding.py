@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from stickyproxy.config.specs import Limits
 from stickyproxy.errors import BadRequest, HTTPError, NoBackend
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Peer, RequestHead, ResponseHead
+from stickyproxy.sansio.cookies import strip
 from stickyproxy.sansio.forwarding import (
     DateClock,
+    Hide,
     check_hops,
     error_page,
     forward_answer,
@@ -26,6 +28,11 @@ from stickyproxy.sansio.forwarding import (
 from stickyproxy.sansio.http1 import parse_request_head, parse_response_head
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import NOBODY, Networks
+
+
+def without_srv(value: bytes) -> bytes:
+    return strip(value, b"SRV=")
+
 
 CLIENT = Peer("192.0.2.7", 40000)
 DATE = b"Mon, 23 Nov 2026 06:46:44 GMT"
@@ -52,12 +59,12 @@ def read(sent: bytes) -> tuple[bytes, dict[bytes, list[bytes]]]:
 
 
 def forwarded(
-    head: RequestHead, *, trusted: bool = False, strip_cookie: bytes | None = b"SRV", upgrade: bool = False
+    head: RequestHead, *, trusted: bool = False, hide: Hide | None = without_srv, upgrade: bool = False
 ) -> dict[bytes, list[bytes]]:
     believed = Networks([CLIENT.host]) if trusted else NOBODY
     identity = Identity(CLIENT, 8080, False, believed)
     request_id = request_id_of(head, identity, b"made")
-    sent = forward_request(head, identity, strip_cookie=strip_cookie, request_id=request_id, upgrade=upgrade)
+    sent = forward_request(head, identity, hide=hide, request_id=request_id, upgrade=upgrade)
     return read(sent)[1]
 
 
@@ -90,7 +97,7 @@ def answered(
 def test_request_line_and_plain_fields_pass() -> None:
     """The request line and fields that are none of ours reach the backend as I sent them, obs-text included."""
     head = request_head("Accept: */*", "X-Odd: caf\xe9", "X-Empty:", "accept: b", line="GET /a%20b?c=d HTTP/1.0")
-    first, fields = read(forward_request(head, Identity(CLIENT, 80, False), strip_cookie=None, request_id=b"made"))
+    first, fields = read(forward_request(head, Identity(CLIENT, 80, False), hide=None, request_id=b"made"))
     assert first == b"GET /a%20b?c=d HTTP/1.1"
     assert fields[b"accept"] == [b"*/*", b"b"]
     assert fields[b"x-odd"] == [b"caf\xe9"]
@@ -114,7 +121,7 @@ def test_host_of_an_old_client() -> None:
     head = request_head(line="GET / HTTP/1.0", host=None)
     assert forwarded(head)[b"host"] == [b""]
     identity = Identity(CLIENT, 8080, False, default_host=b"127.0.0.1:8080")
-    fields = read(forward_request(head, identity, strip_cookie=None, request_id=b"made"))[1]
+    fields = read(forward_request(head, identity, hide=None, request_id=b"made"))[1]
     assert fields[b"host"] == [b"127.0.0.1:8080"]
 
 
@@ -224,7 +231,7 @@ def test_affinity_cookie_is_removed(cookies: list[str], expected: list[bytes] | 
 
 def test_cookies_pass_without_cookie_affinity() -> None:
     """Where no cookie is ours, all of them pass."""
-    assert forwarded(request_head("Cookie: SRV=1; a=b"), strip_cookie=None)[b"cookie"] == [b"SRV=1; a=b"]
+    assert forwarded(request_head("Cookie: SRV=1; a=b"), hide=None)[b"cookie"] == [b"SRV=1; a=b"]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +319,7 @@ def test_an_upgrade_is_asked_for(secure: bool) -> None:
         "Cookie: SRV=token; a=b",
     )
     identity = Identity(CLIENT, 8443, secure)
-    sent = forward_request(head, identity, strip_cookie=b"SRV", request_id=b"made", upgrade=True)
+    sent = forward_request(head, identity, hide=without_srv, request_id=b"made", upgrade=True)
     fields = read(sent)[1]
     assert fields[b"connection"] == [b"Upgrade"]
     assert fields[b"upgrade"] == [b"websocket"]
@@ -561,7 +568,7 @@ def test_h11_reads_the_same_request(
     text = f"{method} {target} HTTP/1.1\r\nHost: example.org\r\n{text_of(fields)}{framing}\r\n"
     head = parse_request_head(text.encode("latin-1"), Limits())
     identity = Identity(CLIENT, 8080, True, Networks([CLIENT.host]) if trusted else NOBODY)
-    sent = forward_request(head, identity, strip_cookie=b"SRV", request_id=b"made")
+    sent = forward_request(head, identity, hide=without_srv, request_id=b"made")
     content = {0: b"", 5: b"hello", CHUNKED: b"5\r\nhello\r\n0\r\n\r\n"}[head.body]
 
     server = h11.Connection(h11.SERVER)

@@ -28,7 +28,7 @@ def head_of(*fields: str, host: str = "example.org") -> RequestHead:
 
 def told(identity: Identity, *fields: str, host: str = "example.org") -> dict[str, str]:
     """What the backend is told, by lower-case names."""
-    sent = forward_request(head_of(*fields, host=host), identity, strip_cookie=None, request_id=b"made")
+    sent = forward_request(head_of(*fields, host=host), identity, hide=None, request_id=b"made")
     pairs = [line.split(": ", 1) for line in sent.decode("latin-1").split("\r\n")[1:-2]]
     names = [name.lower() for name, _ in pairs]
     assert len(set(names)) == len(names), "a field of ours is there twice"

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config import specs
+from stickyproxy.interfaces import IAffinity
 from stickyproxy.sansio.affinity import CookieAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.cookies import CookieTemplate
@@ -22,7 +23,7 @@ from stickyproxy.wires.http import HTTPFrontendFactory
 class House:
     """One HTTP frontend before two backends ``a`` and ``b``, bound by the cookie SRV, with a clock that is ours."""
 
-    def __init__(self, frontend: specs.Frontend, cluster: specs.Cluster) -> None:
+    def __init__(self, frontend: specs.Frontend, cluster: specs.Cluster, affinity: IAffinity | None = None) -> None:
         self.clock = Clock()
         self.clock.advance(1_000_000)
         self.sweep = Sweep(self.clock, 0.1)
@@ -38,7 +39,9 @@ class House:
             )
             for backend in cluster.backends
         ]
-        affinity = CookieAffinity(CookieTemplate("SRV"), KeyRing([bytes(32)]), cluster.name, self.clock.seconds)
+        affinity = affinity or CookieAffinity(
+            CookieTemplate("SRV"), KeyRing([bytes(32)]), cluster.name, self.clock.seconds
+        )
         self.cluster = Cluster(cluster, members, affinity, RoundRobin())
         self.factory = HTTPFrontendFactory(
             frontend, {"app": self.cluster}, self.sweep, Random(1), self.clock.seconds, record=self.entries.append

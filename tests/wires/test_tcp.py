@@ -43,7 +43,7 @@ class KeyAffinity:
     def recall(self, arrival):
         return self.seen.get(arrival.key)
 
-    def bind(self, arrival, backend_id):
+    def bind(self, arrival, backend_id, lifetime=None):
         if arrival.key is not None:
             self.seen[arrival.key] = backend_id
 

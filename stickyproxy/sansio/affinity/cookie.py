@@ -46,13 +46,19 @@ class CookieAffinity:
         token = find(fields, self._mark)
         return None if token is None else self._tokens.recall(token)
 
-    def bind(self, arrival: Arrival, backend_id: str) -> bytes | None:
+    def bind(self, arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:
         head = arrival.head
         if head is None:
             return None
         fields = head.named.get(b"cookie")
-        if fields is not None:
+        if fields is not None and lifetime is None:
             token = find(fields, self._mark)
             if token is not None and self._tokens.is_current(token, backend_id):
                 return None
-        return self._template.set(self._tokens.issue(backend_id, self._clock()), arrival.secure)
+        return self._template.set(self._tokens.issue(backend_id, self._clock()), arrival.secure, lifetime)
+
+    def forget(self, arrival: Arrival) -> bytes | None:
+        head = arrival.head
+        if head is None or find(head.named.get(b"cookie", ()), self._mark) is None:
+            return None
+        return self._template.end(arrival.secure)

@@ -24,5 +24,8 @@ class NoAffinity:
     def recall(self, arrival: Arrival) -> str | None:
         return None
 
-    def bind(self, arrival: Arrival, backend_id: str) -> bytes | None:
+    def bind(self, arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:
+        return None
+
+    def forget(self, arrival: Arrival) -> bytes | None:
         return None

@@ -71,13 +71,19 @@ class SourceAffinity:
         self._touch(network, seen[0], now)
         return seen[0]
 
-    def bind(self, arrival: Arrival, backend_id: str) -> bytes | None:
+    def bind(self, arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:
         network = self._network(arrival.client)
         if network is not None:
             now = self._clock()
             self._touch(network, backend_id, now)
             while len(self._seen) > self._size or now - next(iter(self._seen.values()))[1] > self._idle:
                 self._seen.popitem(last=False)
+        return None
+
+    def forget(self, arrival: Arrival) -> bytes | None:
+        network = self._network(arrival.client)
+        if network is not None:
+            self._seen.pop(network, None)
         return None
 
     def _touch(self, network: int, backend_id: str, now: float) -> None:

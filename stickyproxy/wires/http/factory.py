@@ -94,7 +94,7 @@ class HTTPFrontendFactory(Factory):
     ) -> Exchange:
         """What has ``head`` answered to ``client``. Raises ``HTTPError`` (404)."""
         cluster = self.route(head)
-        data = forward_request(head, identity, cluster.affinity.cookie, request_id, offer is not None)
+        data = forward_request(head, identity, cluster.hide, request_id, offer is not None)
         version = cluster.send_proxy_protocol
         preface = proxy_header(version, client.peer, peer_of(client.transport.getHost())) if version else b""
         return Exchange(cluster, client, identity.arrival(head), head, data, self.sweep, offer, preface)

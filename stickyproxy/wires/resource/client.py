@@ -115,7 +115,7 @@ class WebClient:
         data = forward_request(
             head,
             identity,
-            strip_cookie=cluster.affinity.cookie,
+            hide=cluster.hide,
             request_id=request_id_of(head, identity, resource.request_id()),
             upgrade=offer is not None,
         )
