@@ -61,7 +61,10 @@ HANDSHAKE = {
 }
 
 #: What Connection may not remove. (The others that it may not name are ours to write, or have a meaning.)
-NOT_REMOVED = THEIRS | names("authorization set-cookie date max-forwards")
+NOT_REMOVED = THEIRS | names(
+    "authorization set-cookie date max-forwards cache-control origin "
+    "content-type content-encoding content-language content-location content-range"
+)
 #: Options of Connection that name no field.
 _OPTIONS = names("close keep-alive upgrade")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 
-from stickyproxy.errors import HTTPError
+from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.fields import (
     FRAMING,
@@ -26,7 +26,9 @@ from stickyproxy.sansio.fields import (
     THEIRS,
     imitations,
     names,
+    removable,
 )
+from stickyproxy.sansio.http1 import tokens_of
 from stickyproxy.sansio.identity import Identity
 
 _NOT_TRAILING = (
@@ -49,6 +51,7 @@ _NOT_TRAILING = (
 _UNUSUAL = names("via expect max-forwards") | THEIRS | HANDSHAKE.keys()
 _LENGTH_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
+_HOPS = re.compile(rb"[0-9]{1,9}").fullmatch
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}").fullmatch
 
 _VIA = (b"1.0 stickyproxy\r\n", b"1.1 stickyproxy\r\n")
@@ -103,7 +106,12 @@ def request_id_of(head: RequestHead, identity: Identity, fresh: bytes) -> bytes:
 
 def check_hops(head: RequestHead) -> None:
     """Raise ``HTTPError`` for a request that Max-Forwards forbids to forward any further (RFC 9110 section 7.6.2)."""
-    if head.method in _COUNTED and b"0" in head.named.get(b"max-forwards", ()):
+    hops = head.named.get(b"max-forwards")
+    if hops is None or head.method not in _COUNTED:
+        return
+    if len(hops) != 1 or not _HOPS(hops[0]):
+        raise BadRequest("Max-Forwards is not one decimal number")
+    if not int(hops[0]):
         raise HTTPError("Max-Forwards ends here", status=501 if head.method == b"TRACE" else 200)
 
 
@@ -149,9 +157,13 @@ def forward_interim(head: ResponseHead) -> bytes:
     return b"".join((b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), *head.plain, b"\r\n"))
 
 
-def forward_trailers(fields: Iterable[Field]) -> list[Field]:
-    """``fields`` without those that are never trailers: framing, routing, identity … (RFC 9110, 6.5.1)."""
-    return [field for field in fields if field[0] not in _NOT_TRAILING]
+def forward_trailers(fields: Iterable[Field], head: RequestHead | None = None) -> list[Field]:
+    """``fields`` without those that are never trailers: framing, routing, identity … (RFC 9110, 6.5.1).
+
+    Nor do those go further that the Connection of ``head`` names (section 7.6.1).
+    """
+    named = removable(tokens_of(head.named[b"connection"])) if head and b"connection" in head.named else ()
+    return [field for field in fields if field[0] not in _NOT_TRAILING and field[0] not in named]
 
 
 def error_page(error: HTTPError, *, keep_alive: bool, head_only: bool, date: bytes) -> bytes:
@@ -197,8 +209,8 @@ def _unusual(head: RequestHead, request_id: bytes, *, trusted: bool, upgrade: bo
         out.append(b"Expect: 100-continue\r\n")
     if b"max-forwards" in named:
         left = named[b"max-forwards"][0]
-        if head.method in _COUNTED and left.isdigit() and len(left) < 10:
-            left = b"%d" % max(0, int(left) - 1)
+        if head.method in _COUNTED:
+            left = b"%d" % (int(left) - 1)
         out.append(b"Max-Forwards: %b\r\n" % left)
     if trusted:
         out += [b"%b: %b\r\n" % (name, value) for name in THEIRS & named.keys() for value in named[name]]

@@ -2,16 +2,21 @@
 
 RFC 9110 and RFC 9112 as an intermediary. What each layer checks:
 
-* llhttp (through ``httptools``, strict): known methods, characters of target, names and values, CR LF only, no
-  obs-fold, no NUL, no space before the colon, Content-Length digits, its repetition and overflow, Content-Length
+* llhttp (through ``httptools``, strict): known methods, ASCII without controls in the target, names that are tokens, no
+  control bytes in values, CR LF only, no obs-fold, no space before the colon, Content-Length of digits, once, and not
   beside Transfer-Encoding, ``chunked`` last.
-* here: the request line to the byte (one space each, ``HTTP/1.0`` or ``HTTP/1.1``, no RTSP, no HTTP/0.9), the form of
-  the target, Host (one, well-formed, agreeing with an absolute target), Transfer-Encoding nothing but ``chunked`` and
-  not in HTTP/1.0, Expect nothing but ``100-continue``, and the limits.
+* here, of requests: no CR or LF before the method (llhttp skips them), the request line to the byte (one space each,
+  ``HTTP/1.0`` or ``HTTP/1.1``, no RTSP, no HTTP/0.9), no CONNECT, the target a path without fragment and backslash, an
+  http URL or the ``*`` of OPTIONS, Host (one, a name or an address and perhaps a port, agreeing with such a URL),
+  lengths of 18 digits at most, Transfer-Encoding nothing but ``chunked``, once, and not in HTTP/1.0, no content of
+  TRACE, Expect nothing but ``100-continue``, what Connection may remove, and the limits.
 * here, of answers: the status line to the byte, a status from 100 to 599, no control characters in the reason (llhttp
   looks at neither), Transfer-Encoding nothing but ``chunked`` and not in HTTP/1.0, lengths of 18 digits at most (a
   client may count in 64 bits with a sign), no content in 1xx, and the limit.
-* ``body``: what follows the head. ``exchange.connection``: what follows that.
+* ``body``: what follows the head, to the byte: chunk sizes, extensions, trailers. ``exchange.connection``: what follows
+  that.
+* ``forwarding``: what goes no further (fields of one connection, identity, imitations of framing fields, trailers that
+  may be none), and Max-Forwards. ``upgrade``: handshakes of WebSockets; other upgrades are not asked for.
 
 A head is parsed whole and by a parser of its own: nothing of one message can colour the next.
 """
@@ -21,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Protocol
 
 from httptools import (
@@ -40,16 +46,16 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)+")  # before a request line: RFC 9112 sect
 #: Bytes of a host (a name has 253 at most, RFC 1035) and its port.
 _AUTHORITY_SIZE = 260
 _UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
-_AUTHORITY = re.compile(
-    rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{1,5}))?"
-)
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_IS_PATH = re.compile(rb"/[^?#\\]*(?:\?[^#]*)?").fullmatch  # browsers send backslashes in queries, never in paths
 _IS_REASON = re.compile(rb"[\t -~\x80-\xff]*").fullmatch
 _VERSION = re.compile(rb" HTTP/([0-9](?:\.[0-9])?)\Z")
 _MINOR = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _FRAMED = frozenset((b"content-length", b"transfer-encoding"))
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 _NO_CONTENT = frozenset((204, 304))
+_TRACED = "TRACE has no content"
 
 
 class RequestLimits(Protocol):
@@ -135,14 +141,14 @@ def parse_request_head(data: bytes, limits: RequestLimits) -> RequestHead:
     authority = _parse_authority(hosts[0]) if usual else _authority(hosts, minor)  # type: ignore[index]
     if authority is None:
         raise BadRequest("Host is not a host and perhaps a port")
-    if target[0] != 0x2F or 0x23 in target or method[0] < 0x41:
+    if target[0] != 0x2F or 0x23 in target or 0x5C in target or method[0] < 0x41:
         target, authority = _unusual_target(method, target, authority)
     keep_alive, upgrade = minor == 1, None
     if b"connection" in named:
         plain, keep_alive, upgrade = _obey(plain, named, minor)
     if b"expect" in named and [value.lower() for value in named[b"expect"]] != [b"100-continue"]:
         raise BadRequest("only 100-continue can be expected of this server", status=417)
-    body = 0 if _FRAMED.isdisjoint(named) else _request_body(named, minor)
+    body = 0 if _FRAMED.isdisjoint(named) else _request_body(method, named, minor)
     return _new(RequestHead, (method, target, minor, plain, named, body, authority, keep_alive, upgrade))
 
 
@@ -227,18 +233,21 @@ def _obey(plain: list[bytes], named: dict[bytes, list[bytes]], minor: int) -> tu
     return without(plain, unwanted) if unwanted else plain, not close and (minor == 1 or keep), upgrade
 
 
-def _request_body(named: dict[bytes, list[bytes]], minor: int) -> int:
+def _request_body(method: bytes, named: dict[bytes, list[bytes]], minor: int) -> int:
     coding = named.get(b"transfer-encoding")
     if coding is not None:
         if len(coding) != 1 or coding[0].lower() != b"chunked" or minor == 0 or b"content-length" in named:
             raise BadRequest("the only Transfer-Encoding is chunked, in HTTP/1.1 and without Content-Length")
+        if method == b"TRACE":
+            raise BadRequest(_TRACED)
         return CHUNKED
-    length = named.get(b"content-length")
-    if length is None:
-        return 0
-    if len(length) != 1 or not length[0].isdigit() or len(length[0]) > 19:
+    length = named[b"content-length"]
+    if len(length) != 1 or not length[0].isdigit() or len(length[0]) > 18:
         raise BadRequest("Content-Length is not one decimal number")
-    return int(length[0])
+    body = int(length[0])
+    if body and method == b"TRACE":
+        raise BadRequest(_TRACED)
+    return body
 
 
 def _response_body(named: dict[bytes, list[bytes]], minor: int) -> int:
@@ -268,8 +277,13 @@ def _authority(hosts: list[bytes] | None, minor: int) -> bytes:
 def _parse_authority(raw: bytes) -> bytes | None:
     """``raw``, of ``_AUTHORITY_SIZE`` bytes at most, in lower case, or None."""
     match = _AUTHORITY.fullmatch(raw)
-    if match is None or (match[1] is not None and int(match[1]) > 65535):
+    if match is None or (match[2] is not None and int(match[2]) > 65535):
         return None
+    if match[1] is not None:
+        try:
+            IPv6Address(match[1].decode("ascii"))
+        except ValueError:
+            return None
     return raw.lower()
 
 
@@ -280,19 +294,20 @@ def _refuse_connect(data: bytes) -> None:
 
 
 def _unusual_target(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes]:
-    """Absolute-form and asterisk-form (RFC 9112 section 3.2), anything else is refused."""
+    """Absolute-form and asterisk-form (RFC 9112 section 3.2), and which into which; anything else is refused."""
     if method[0] < 0x41:  # llhttp skips bare CR and LF there; every method begins with a letter
         raise BadRequest("the request does not begin with a method")
-    if target == b"*" and method == b"OPTIONS":
-        return target, authority
     match = _ABSOLUTE.fullmatch(target)
-    if match is None:
+    if match is not None:
+        named = _parse_authority(match[1]) if len(match[1]) <= _AUTHORITY_SIZE else None
+        if named is None or (authority and named != authority):
+            raise BadRequest("the request target names another host than Host")
+        target, authority = match[2] or (b"*" if method == b"OPTIONS" else b"/"), named
+        if target[0] == 0x3F:
+            target = b"/" + target
+    if not _IS_PATH(target) and not (target == b"*" and method == b"OPTIONS"):
         raise BadRequest("the request target is neither a path nor an absolute http URL")
-    named = _parse_authority(match[1]) if len(match[1]) <= _AUTHORITY_SIZE else None
-    if named is None or (authority and named != authority):
-        raise BadRequest("the request target names another host than Host")
-    rest = match[2]
-    return (rest if rest[:1] == b"/" else b"/" + rest), named
+    return target, authority
 
 
 def _too_large(is_request: bool) -> HTTPError:

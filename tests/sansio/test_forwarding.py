@@ -287,8 +287,11 @@ def test_expect_passes_where_it_has_a_meaning(line: str, length: str, expected: 
     [
         ("OPTIONS", "3", b"2", False),
         ("TRACE", "1", b"0", False),
-        ("OPTIONS", "0", b"0", True),
-        ("OPTIONS", "x", b"x", False),
+        ("OPTIONS", "0", b"", True),
+        ("OPTIONS", "00", b"", True),
+        ("TRACE", "0", b"", True),
+        ("OPTIONS", "x", b"", True),
+        ("TRACE", "-1", b"", True),
         ("GET", "3", b"3", False),
         ("GET", "0", b"0", False),
     ],
@@ -296,12 +299,12 @@ def test_expect_passes_where_it_has_a_meaning(line: str, length: str, expected: 
 def test_max_forwards(method: str, sent: str, expected: bytes, stops: bool) -> None:
     """Max-Forwards is counted down for OPTIONS and TRACE, and tells where to stop."""
     head = request_head(f"Max-Forwards: {sent}", line=f"{method} / HTTP/1.1")
-    assert forwarded(head)[b"max-forwards"] == [expected]
     if stops:
         with pytest.raises(HTTPError, match="Max-Forwards"):
             check_hops(head)
     else:
         check_hops(head)
+        assert forwarded(head)[b"max-forwards"] == [expected]
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -482,6 +485,10 @@ def test_trailers_that_would_rewrite_the_head_are_dropped() -> None:
     ]  # fmt: skip
     good = [b"Server-Timing", b"Digest", b"grpc-status", b"X-Checksum", b"ETag"]
     assert forward_trailers([field(name) for name in bad + good]) == [field(name) for name in good]
+    head = request_head("Connection: close, Digest, X-Checksum")
+    assert [name for _, name, _ in forward_trailers(map(field, good), head)] == [
+        b"Server-Timing", b"grpc-status", b"ETag",
+    ]  # fmt: skip
 
 
 # Our own answers
@@ -555,8 +562,8 @@ def text_of(fields: list[tuple[str, str]]) -> str:
 
 
 @given(
-    st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"]),
-    st.from_regex(r"/[!-~]{0,20}", fullmatch=True).filter(lambda target: "#" not in target),
+    st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]),
+    st.from_regex(r"/[!-~]{0,20}", fullmatch=True).filter(lambda target: "#" not in target and "\\" not in target),
     FIELDS,
     FRAMINGS,
     st.booleans(),
@@ -567,6 +574,10 @@ def test_h11_reads_the_same_request(
     """Whatever fields I send, an independent parser reads one request: same method, target, Host and content."""
     text = f"{method} {target} HTTP/1.1\r\nHost: example.org\r\n{text_of(fields)}{framing}\r\n"
     head = parse_request_head(text.encode("latin-1"), Limits())
+    try:
+        check_hops(head)
+    except HTTPError:
+        return
     identity = Identity(CLIENT, 8080, True, Networks([CLIENT.host]) if trusted else NOBODY)
     sent = forward_request(head, identity, hide=without_srv, request_id=b"made")
     content = {0: b"", 5: b"hello", CHUNKED: b"5\r\nhello\r\n0\r\n\r\n"}[head.body]

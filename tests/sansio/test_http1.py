@@ -49,6 +49,14 @@ def test_a_plain_request() -> None:
         ((b"GET /\xff HTTP/1.1", b"Host: a"), 400),
         ((b"GET /#f HTTP/1.1", b"Host: a"), 400),
         ((b"GET a HTTP/1.1", b"Host: a"), 400),
+        ((b"GET /a\\b HTTP/1.1", b"Host: a"), 400),
+        ((b"GET http://a/b\\c HTTP/1.1", b"Host: a"), 400),
+        ((b"GET / HTTP/1.1", b"Host: [::::]"), 400),
+        ((b"GET / HTTP/1.1", b"Host: [fe80::1%25eth0]"), 400),
+        ((b"GET / HTTP/1.1", b"Host: a%2fb"), 400),
+        ((b"TRACE / HTTP/1.1", b"Host: a", b"Content-Length: 1"), 400),
+        ((b"TRACE / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked"), 400),
+        ((b"POST / HTTP/1.1", b"Host: a", b"Content-Length: 9223372036854775808"), 400),
         ((b"GET * HTTP/1.1", b"Host: a"), 400),
         ((b"GET http://b/ HTTP/1.1", b"Host: a"), 400),
         ((b"GET http://u@a/ HTTP/1.1", b"Host: a"), 400),
@@ -148,6 +156,8 @@ def test_absolute_form() -> None:
     head = parse_request_head(request(b"GET HTTP://A:80?x HTTP/1.1", b"Host: a:80"), LIMITS)
     assert (head.target, head.authority) == (b"/?x", b"a:80")
     assert parse_request_head(request(b"OPTIONS * HTTP/1.1", b"Host: a"), LIMITS).target == b"*"
+    assert parse_request_head(request(b"OPTIONS http://a HTTP/1.1", b"Host: a"), LIMITS).target == b"*"
+    assert parse_request_head(request(b"GET http://a HTTP/1.1", b"Host: a"), LIMITS).target == b"/"
 
 
 def answer(*lines: bytes) -> bytes:

@@ -126,7 +126,7 @@ CASES: tuple[Case, ...] = (
     refused(
         "a content that ends with half a request",
         post(b"Content-Length: 1", body=b"xGPOST / HTTP/1.1\r\n"),
-        400,
+        501,
         posted(b"x"),
     ),
     refused("HTTP/0.9 behind a request", get() + b"GET /smuggled\r\n\r\n", 400, seen()),
@@ -163,9 +163,7 @@ CASES: tuple[Case, ...] = (
     ),
     passes("hop-by-hop abuse: Cookie is taken away", get(b"Connection: Cookie", b"Cookie: a=b"), seen(b"cookie: a=b")),
     *(passes(f"an untrusted field goes no further: {field.decode()}", get(field), seen()) for field in _UNKEYED),
-    passes(
-        "a client's X-Request-ID stays, if it is one", get(b"X-Request-ID: abc-123"), seen(b"x-request-id: abc-123")
-    ),
+    passes("a client's X-Request-ID is replaced", get(b"X-Request-ID: abc-123"), seen()),
     passes("a client's X-Request-ID that is none is replaced", get(b"X-Request-ID: <script>"), seen()),
     passes("two of X-Request-ID are replaced", get(b"X-Request-ID: a", b"X-Request-ID: b"), seen()),
     passes(

@@ -108,9 +108,7 @@ CASES: tuple[Case, ...] = (
     passes("a change to HTTP/2 over TLS", get(b"Connection: Upgrade", b"Upgrade: h2"), seen()),
     passes("a change to TLS", get(b"Connection: Upgrade", b"Upgrade: TLS/1.3"), seen()),
     passes("a change to something", get(b"Connection: Upgrade", b"Upgrade: x, y/2"), seen()),
-    passes(
-        "a change that Connection does not name", get(b"Upgrade: websocket", b"Connection: close"), seen(), closes=True
-    ),
+    refused("a WebSocket that Connection does not name", get(b"Upgrade: websocket", b"Connection: close")),
     passes("a change that has no protocol", get(b"Connection: Upgrade"), seen()),
     passes(
         "a change to HTTP/2 in HTTP/1.0",
@@ -167,6 +165,10 @@ CASES: tuple[Case, ...] = (
         seen(b"max-forwards: 9", method=b"OPTIONS"),
     ),
     passes("GET is not counted", get(b"Max-Forwards: 0"), seen(b"max-forwards: 0")),
+    refused("TRACE ends here", get(b"Max-Forwards: 0", line=b"TRACE /case HTTP/1.1"), 501),
+    refused("TRACE ends here, written long", get(b"Max-Forwards: 000", line=b"TRACE /case HTTP/1.1"), 501),
+    refused("OPTIONS ends here", get(b"Max-Forwards: 0", line=b"OPTIONS /case HTTP/1.1"), 200),
+    refused("OPTIONS of everything ends here", get(b"Max-Forwards: 0", line=b"OPTIONS * HTTP/1.1"), 200),
     refused("TRACE with content", get(b"Content-Length: 5", line=b"TRACE /case HTTP/1.1") + b"12345"),
     refused(
         "TRACE with chunked content", get(b"Transfer-Encoding: chunked", line=b"TRACE /case HTTP/1.1") + b"0\r\n\r\n"

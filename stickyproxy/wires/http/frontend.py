@@ -1,8 +1,7 @@
 """HTTP/1.1 to clients: reads requests, has them exchanged, writes answers in order. Floor 4. RFC 9110, RFC 9112.
 
-One request at a time: what a client pipelines waits, unread beyond one read of the transport, until the answer before
-it is written. What is read and what is refused is decided by ``sansio.http1`` and ``sansio.body``, who answers by
-``exchange``, what both sides see by ``sansio.forwarding``; this moves the bytes.
+One request at a time: what a client pipelines waits, unread beyond one read, until the answer before it is written. In
+``sansio``, ``http1`` and ``body`` decide what is read, ``forwarding`` what both sides see; ``exchange``, who answers.
 """
 
 from __future__ import annotations
@@ -254,7 +253,8 @@ class HTTPFrontend(Protocol):
             deadline = self.factory.sweep.now + self.factory.body_allowance
             rate = self.factory.body_rate
             self.deadline = deadline if rate is None else min(deadline, self.deadline + len(piece) / rate)
-        (send or exchange.send)(piece, reader.ended, forward_trailers(reader.trailers) if reader.trailers else ())
+        trailers = forward_trailers(reader.trailers, exchange.head) if reader.trailers else ()
+        (send or exchange.send)(piece, reader.ended, trailers)
 
     def _hold(self, data: bytes) -> None:
         """Keep what belongs to the next requests, and read no more until it is their turn; too much has none."""

@@ -21,6 +21,7 @@ from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import CHUNKED, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.forwarding import (
+    check_hops,
     error_page,
     forward_answer,
     forward_interim,
@@ -106,6 +107,7 @@ class WebClient:
         streamed = isinstance(request, AffinityRequest) and request.streams
         size = 0 if streamed else request.content.seek(0, 2)
         head = self._judge(size)
+        check_hops(head)
         identity = Identity(
             peer_of(request.getClientAddress()), peer_of(request.getHost()).port, request.isSecure(), resource.trusted
         )
