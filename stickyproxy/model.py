@@ -102,6 +102,13 @@ class ResponseHead(NamedTuple):
         return self.named.get(name) or _plain_values(self.plain, name)
 
 
+class Connection(NamedTuple):
+    """What is known of a client's connection beside its address: made once for all that arrives on it."""
+
+    server_name: bytes | None = None  #: the host name that the client asked TLS for (SNI), lower case
+    certificate: bytes | None = None  #: SHA-256 of the certificate that the client showed (DER), 32 bytes
+
+
 class Arrival(NamedTuple):
     """A client that wants a backend: all that affinity, balancers and routes may look at."""
 
@@ -109,3 +116,4 @@ class Arrival(NamedTuple):
     secure: bool  #: it came over TLS
     head: RequestHead | None = None  #: None for TCP
     key: bytes | None = None  #: what a TCP protocol read from the first bytes, else None
+    connection: Connection | None = None  #: what is known of the connection, else None

@@ -16,11 +16,13 @@ import attrs
 
 from stickyproxy.config.endpoints import check_backend, check_listen
 from stickyproxy.config.mistakes import instead
+from stickyproxy.sansio.keys import FORMS, find_key
 
 DURATION = 'a duration such as "500ms", "2s", "5m", "1h" or "7d"'
 SIZE = 'a size such as "64KiB", "16MiB" or "1GiB", or a number of bytes'
 NETWORK = 'an address or a range of them such as "10.0.0.0/8" or "::1"'
 HOST = 'a host name, or "*." and a host name, without a port'
+KEY = f"what clients are known by: {', '.join(FORMS.values())}"
 SIGNING_KEY = "a secret string of 16 bytes or more"
 
 #: What a frontend, a cluster and a backend may be called: names stand in logs, paths and signed tokens.
@@ -210,6 +212,15 @@ def _prefix(value: object, _: Place) -> str:
     return text
 
 
+def _key_name(value: object, _: Place) -> str:
+    text = expect_text(value, KEY)
+    kind = re.split("[:/]", text, maxsplit=1)[0]
+    if kind not in FORMS:
+        raise ValueError(f'there is no key "{kind}"; {instead(kind, FORMS)}')
+    find_key(text)
+    return text
+
+
 def _secret(value: object, _: Place) -> bytes:
     secret = expect_text(value, SIGNING_KEY).encode()
     if len(secret) < 16:
@@ -247,6 +258,7 @@ ClusterName = Annotated[str, Kind("the name of a cluster", _cluster)]
 HostPattern = Annotated[str, Kind(HOST, _host)]
 ServerName = Annotated[str, Kind("a host name or an address", _server_name)]
 PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]
+KeyName = Annotated[str, Kind(KEY, _key_name)]
 Secret = Annotated[bytes, Kind(SIGNING_KEY, _secret)]
 AccessLog = Annotated[
     str | None,

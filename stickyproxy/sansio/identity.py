@@ -18,7 +18,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from stickyproxy.model import Arrival, Peer, RequestHead
+from stickyproxy.model import Arrival, Connection, Peer, RequestHead
 from stickyproxy.sansio.networks import NOBODY, Networks, address_of
 
 #: Longer chains of proxies than this are not followed.
@@ -55,11 +55,12 @@ class Identity:
 
     ``peer`` is who connected to us, or whom a PROXY header names; ``local_port`` is the port that it connected to;
     ``secure`` tells of TLS. ``trusted`` holds the proxies that are believed. ``default_host`` stands in where an
-    HTTP/1.0 client sends no Host, which some backends refuse to go without.
+    HTTP/1.0 client sends no Host, which some backends refuse to go without. ``connection`` goes with every arrival.
     """
 
     __slots__ = (
         "_client",
+        "_connection",
         "_default_host",
         "_for",
         "_head",
@@ -75,7 +76,14 @@ class Identity:
     )  # fmt: skip
 
     def __init__(
-        self, peer: Peer, local_port: int, secure: bool, trusted: Networks = NOBODY, *, default_host: bytes = b""
+        self,
+        peer: Peer,
+        local_port: int,
+        secure: bool,
+        trusted: Networks = NOBODY,
+        *,
+        default_host: bytes = b"",
+        connection: Connection | None = None,
     ) -> None:
         address = address_of(peer.host)
         self._client = peer.host if address is None else str(address)
@@ -85,6 +93,7 @@ class Identity:
         self._proto = b"https" if secure else b"http"
         self._networks = trusted
         self._default_host = default_host
+        self._connection = connection
         self.trusted = peer.host in trusted  #: the peer is believed
         # What was written last: the next request of this connection is likely to name the same host.
         self._hosts: list[bytes] | None = []
@@ -110,8 +119,8 @@ class Identity:
         """Who asks, for affinity, balancers and routes."""
         if self.trusted and not _TELLING.isdisjoint(head.named):
             told = self._believe(head)
-            return Arrival(told.client, told.secure, head)
-        return _new(Arrival, (*self._own, head, None))
+            return Arrival(told.client, told.secure, head, None, self._connection)
+        return _new(Arrival, (*self._own, head, None, self._connection))
 
     def lines(self, head: RequestHead) -> bytes:
         """Complete header lines for the backend: Host, and all of ours that tell of the client."""

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyproxy.accesslog import RelayEntry
-from stickyproxy.addresses import peer_of, set_no_delay
+from stickyproxy.addresses import connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.errors import SessionLost
 from stickyproxy.model import Arrival, Outcome, Peer
@@ -152,7 +152,8 @@ class FrontendProtocol(Protocol):
         self._state = _State.CONNECTING
         self.deadline = NEVER
         self.transport.pauseProducing()
-        arrival = Arrival(self.peer.host, ISSLTransport.providedBy(self.transport), None, key)
+        secure, connection = ISSLTransport.providedBy(self.transport), connection_of(self.transport)
+        arrival = Arrival(self.peer.host, secure, None, key, connection)
         self._connecting = Deferred.fromCoroutine(self._serve(arrival))
         self._connecting.addErrback(self._failed)
 

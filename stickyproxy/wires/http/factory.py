@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
-from stickyproxy.addresses import peer_of
+from stickyproxy.addresses import connection_of, peer_of
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import HTTPError
@@ -75,11 +75,17 @@ class HTTPFrontendFactory(Factory):
         """What gathers a head that comes in pieces."""
         return HeadCollector(is_request=True, limit=self.limits.head, target_limit=self.limits.target)
 
-    def identify(self, peer: Peer, local: Peer) -> Identity:
-        """What is to be told to backends of a connection from ``peer`` to ``local``."""
+    def identify(self, peer: Peer, transport: Any) -> Identity:
+        """What is known, and to be told to backends, of the connection ``transport`` of ``peer``."""
+        local = peer_of(transport.getHost())
         host = f"[{local.host}]" if ":" in local.host else local.host
         return Identity(
-            peer, local.port, self._secure, self._trusted, default_host=f"{host}:{local.port}".encode("ascii")
+            peer,
+            local.port,
+            self._secure,
+            self._trusted,
+            default_host=f"{host}:{local.port}".encode("ascii"),
+            connection=connection_of(transport),
         )
 
     def route(self, head: RequestHead) -> Cluster:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from zope.interface import implementer
 
-from stickyproxy.addresses import peer_of
+from stickyproxy.addresses import connection_of, peer_of
 from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
@@ -108,9 +108,9 @@ class WebClient:
         size = 0 if streamed else request.content.seek(0, 2)
         head = self._judge(size)
         check_hops(head)
-        identity = Identity(
-            peer_of(request.getClientAddress()), peer_of(request.getHost()).port, request.isSecure(), resource.trusted
-        )
+        peer, host = peer_of(request.getClientAddress()), peer_of(request.getHost())
+        connection = connection_of(request.channel.transport)
+        identity = Identity(peer, host.port, request.isSecure(), resource.trusted, connection=connection)
         offer = check_request(head) if head.upgrade is not None and is_upgrade(head) else None
         if offer is not None:
             self._seat = find_seat(request.channel)
@@ -124,7 +124,6 @@ class WebClient:
         arrival = identity.arrival(head)
         preface = b""
         if cluster.send_proxy_protocol:
-            peer, host = peer_of(request.getClientAddress()), peer_of(request.getHost())
             preface = proxy_header(cluster.send_proxy_protocol, peer, host)
         exchange = self._exchange = Exchange(
             cluster, self, arrival, head, data, resource.sweep, offer=offer, preface=preface
