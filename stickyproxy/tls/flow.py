@@ -9,6 +9,14 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+#: So much may be written in one turn before it is encrypted at once, and during the handshake before a producer pauses.
+BUFFER = 65536
+#: Room for tickets and alerts beside the records of one write.
+SPARE = 4096
+#: Records without data that a connection may bring, handshake included: renegotiations, which we refuse, and new keys
+#: (RFC 8446 section 4.6.3). OpenSSL answers each, and a peer that reads no answer would have them pile up here.
+EMPTY = 256
+
 
 class Phase(enum.Enum):
     """How far TLS has come."""

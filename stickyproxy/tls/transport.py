@@ -24,14 +24,10 @@ from twisted.internet import error, interfaces
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.tls.flow import InnerProducer, Phase, Sending, count_records
+from stickyproxy.tls.flow import BUFFER, EMPTY, SPARE, InnerProducer, Phase, Sending, count_records
 from stickyproxy.tls.layer import TLSLayer
 from stickyproxy.tls.records import RECORD, give, read, take, write
 
-#: So much may be written in one turn before it is encrypted at once, and during the handshake before a producer pauses.
-_BUFFER = 65536
-#: Room for tickets and alerts beside the records of one write.
-_SPARE = 4096
 _TRUNCATED = "The peer closed the TCP connection without TLS's close_notify."
 
 # Looked up once: an attribute of an enum costs more than all else in ``write``
@@ -45,7 +41,7 @@ class TLSTransport(TLSLayer):
     """The protocol of the transport below, and the transport of the protocol within. ``TLSFactory`` makes it."""
 
     __slots__ = (
-        "_ahead", "_handshaken", "_header", "_out", "_out_size", "_paused", "_phase", "_producer", "_reading",
+        "_ahead", "_empty", "_handshaken", "_header", "_out", "_out_size", "_paused", "_phase", "_producer", "_reading",
         "_reason", "_records", "_scheduled", "_sending", "_timer", "_write_below", "connected", "disconnecting",
         "factory",
     )  # fmt: skip
@@ -65,6 +61,7 @@ class TLSTransport(TLSLayer):
         self._out_size = 0
         self._records = 0  # how many whole records OpenSSL was given and not yet asked for
         self._ahead = 0  # see ``count_records``
+        self._empty = 0  # how many records had no data in them
         self._header = b""
         self._producer: InnerProducer | None = None
         self._reason: Failure | None = None
@@ -204,7 +201,10 @@ class TLSTransport(TLSLayer):
             for _ in range(records):
                 parts.append(read(connection))  # noqa: PERF401 - what came before an exception is needed
         except SSL.WantReadError:
-            self._drain(_SPARE)  # something else than data, which OpenSSL may have answered
+            self._drain(SPARE)  # something else than data, which OpenSSL may have answered
+            self._empty += records - len(parts)
+            if self._empty > EMPTY:
+                self.abortConnection()
         except SSL.ZeroReturnError:
             self._reading = False
         except SSL.Error:
@@ -228,7 +228,7 @@ class TLSTransport(TLSLayer):
         except SSL.Error:
             self._fail(Failure())
         else:
-            self._drain(len(data) + (len(data) >> 9) + _SPARE)  # a record adds at most 29 bytes to 16384
+            self._drain(len(data) + (len(data) >> 9) + SPARE)  # a record adds at most 29 bytes to 16384
 
     def _drain(self, size: int) -> None:
         """Pass on what OpenSSL has to send. With room for all of it in ``size`` bytes that is a single call."""
@@ -258,7 +258,7 @@ class TLSTransport(TLSLayer):
             self._connection.shutdown()
         except SSL.Error:
             pass  # the connection below will tell why
-        self._drain(_SPARE)
+        self._drain(SPARE)
         if self.disconnecting or not self._reading:
             self._finish()
         elif interfaces.IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
@@ -291,7 +291,7 @@ class TLSTransport(TLSLayer):
     def _fail(self, reason: Failure) -> None:
         """TLS cannot go on: tell the peer by the alert that OpenSSL has ready."""
         self._reason = self._reason or reason
-        self._drain(_SPARE)
+        self._drain(SPARE)
         self._out.clear()
         self._stop_producer()
         self._close()
@@ -320,7 +320,7 @@ class TLSTransport(TLSLayer):
             return
         self._out.append(data)
         self._out_size += len(data)
-        if self._out_size <= _BUFFER:
+        if self._out_size <= BUFFER:
             self._schedule()
         elif self._phase is _OPEN:
             self._send()

@@ -11,6 +11,11 @@ CASES: list[tuple[str, bytes]] = [
     ("answers", b"\x00\x03HTTP/1.1Content\r\n\r\nunt\x81\x02 the close"),
     # An unknown method with another fault: refused for the one or the other
     ("requests", b'\x07NS * HTTP/1.1\r\nHost: [::1]:80\r\nConnection: x\r\nTE:st="a"\r\nX\x98-t\r\nV\xa6ia: x\r\n\r\n'),
+    # A HEAD that is refused within its content: a head without content
+    (
+        "requests",
+        b"\x03HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\xff5;x=\x00@\r\nhello\r\n0\r\n\r\n",
+    ),
     # Exceptions instead of mistakes: nesting, digits, a path that no file system takes, an affinity that is a list
     ("configurations", b"a=" + b"[" * 5000),
     ("configurations", b"a=" + b"{a=" * 5000),

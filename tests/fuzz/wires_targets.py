@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 import trustme
-from fuzz_judges import Backend, Message, pieces, read_answers, steady
+from fuzz_judges import Backend, pieces, read_answers, steady
 from house import House
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -63,7 +63,6 @@ def _ask(data: bytes, size: int) -> object:
     house = make_house()
     client = house.client()
     seen: list[tuple[MemoryTransport, Backend]] = []
-    reached: list[Message] = []
 
     def look() -> None:
         news = True
@@ -75,9 +74,7 @@ def _ask(data: bytes, size: int) -> object:
                     if backend is None:
                         backend = Backend(transport)
                         seen.append((transport, backend))
-                    before = len(backend.requests)
                     news = backend.look() or news
-                    reached.extend(backend.requests[before:])
                     client.turn()
 
     for piece in pieces(data, size):
@@ -90,8 +87,9 @@ def _ask(data: bytes, size: int) -> object:
         look()
     ended = client.half_closed or not (client.connected or client.aborted)
     whole = [request for _, backend in seen for request in backend.requests]
-    methods = [request.start[0] for request in reached]
-    answers = read_answers(client.written, methods, ended=ended and not client.aborted)  # type: ignore[arg-type]
+    heads = [entry.head for entry in house.entries]
+    methods = [b"GET" if head is None else head.method for head in heads]
+    answers = read_answers(client.written, methods, ended=ended and not client.aborted)
     for answer in answers:
         assert answer.start[0] in (200, 400, 404, 408, 413, 414, 417, 426, 431, 501, 502, 505), answer
     if client.connected:
