@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import date, datetime, time
-from functools import cache
+from functools import cache, partial
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +55,7 @@ def identities(data: bytes) -> None:
     ip_address(proxy.client(head))
     for identity in (stranger, proxy):
         assert _IDENTITY_LINES.fullmatch(identity.lines(head)), identity.lines(head)
-        forwarded = forward_request(head, identity, b"SRV", b"1")
+        forwarded = forward_request(head, identity, partial(strip, mark=b"SRV="), b"1")
         again = parse_request_head(forwarded, SimpleNamespace(target=1 << 20, head=1 << 20, fields=1 << 20))
         listed = b",".join(again.named[b"x-forwarded-for"])
         assert listed.rpartition(b",")[2].strip() == identity._for
@@ -86,7 +86,7 @@ def cookies(data: bytes) -> None:
     found = find(fields, b"SRV=")
     assert found == (next(iter(values)) if len(values) == 1 else None), (fields, found)
     for field in fields:
-        left = strip(field, b"SRV")
+        left = strip(field, b"SRV=")
         kept = [pair.strip(b" \t") for pair in field.split(b";") if not pair.lstrip(b" \t").startswith(b"SRV=")]
         if any(kept):
             assert [pair.strip(b" \t") for pair in left.split(b";")] == kept or left == field, (field, left)
