@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import NamedTuple
 
 import attrs
@@ -40,8 +41,11 @@ class Seen(NamedTuple):
     rest: bytes = b""
 
 
-def judge(data: bytes, method: bytes, ended: Ended) -> Seen:
-    """Read ``data`` as the answer to one request. Raises ``h11.RemoteProtocolError`` for what is no answer."""
+def judge(data: bytes, method: bytes, ended: Ended, *, trailers_frame: bool = False) -> Seen:
+    """Read ``data`` as the answer to one request. Raises ``h11.RemoteProtocolError`` for what is no answer.
+
+    ``trailers_frame``: h11 need not be content with fields among the trailers that would frame a head.
+    """
     judged = h11.Connection(h11.CLIENT, max_incomplete_event_size=10_000_000)
     judged.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
     judged.send(h11.EndOfMessage())
@@ -56,6 +60,8 @@ def judge(data: bytes, method: bytes, ended: Ended) -> Seen:
         except h11.RemoteProtocolError as error:
             if ended is Ended.CLEANLY and not ending and _is_truncation(error):
                 break
+            if status and trailers_frame and re.search("Content-Length|Transfer-Encoding", str(error)):
+                return Seen(status, content, True, interim, fields)
             raise
         if event is h11.NEED_DATA:
             if not ending:
