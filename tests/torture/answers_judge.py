@@ -41,6 +41,9 @@ class Seen(NamedTuple):
     rest: bytes = b""
 
 
+_FRAMING = re.compile("Content-Length|Transfer-Encoding")
+
+
 def judge(data: bytes, method: bytes, ended: Ended, *, trailers_frame: bool = False) -> Seen:
     """Read ``data`` as the answer to one request. Raises ``h11.RemoteProtocolError`` for what is no answer.
 
@@ -59,13 +62,12 @@ def judge(data: bytes, method: bytes, ended: Ended, *, trailers_frame: bool = Fa
             event = judged.next_event()
         except h11.RemoteProtocolError as error:
             if ended is Ended.CLEANLY and not ending and _is_truncation(error):
-                break
-            if status and trailers_frame and re.search("Content-Length|Transfer-Encoding", str(error)):
-                return Seen(status, content, True, interim, fields)
-            raise
-        if event is h11.NEED_DATA:
-            if not ending:
-                break
+                event = h11.ConnectionClosed()
+            elif status and trailers_frame and _FRAMING.search(str(error)):
+                event = h11.EndOfMessage()
+            else:
+                raise
+        if event is h11.NEED_DATA and ending:
             ending = False
             judged.receive_data(b"")
         elif isinstance(event, h11.InformationalResponse):
@@ -75,11 +77,9 @@ def judge(data: bytes, method: bytes, ended: Ended, *, trailers_frame: bool = Fa
         elif isinstance(event, h11.Data):
             content += bytes(event.data)
         elif isinstance(event, h11.EndOfMessage):
-            trailers = tuple(event.headers)
-            return Seen(status, content, True, interim, fields, trailers, judged.trailing_data[0])
-        elif isinstance(event, h11.ConnectionClosed):
-            break
-    return Seen(status, content, False, interim, fields)
+            return Seen(status, content, True, interim, fields, tuple(event.headers), judged.trailing_data[0])
+        else:
+            return Seen(status, content, False, interim, fields)
 
 
 def _is_truncation(error: h11.RemoteProtocolError) -> bool:
@@ -100,15 +100,15 @@ class Sees:
     whole: bool = True
     interim: tuple[int, ...] = ()
 
-    def check(self, seen: Seen, ended: Ended) -> None:
+    def check(self, seen: Seen, ended: Ended, name: str = "") -> None:
         """Raise ``AssertionError`` for anything else."""
         assert EVIL not in b"".join((seen.content, *sum(seen.fields + seen.trailers, ()))), seen
         if not self.whole and seen.status != 502:
-            assert ended is Ended.ABRUPTLY and not seen.whole and seen.status in (0, self.status), (seen, ended)
+            assert ended is Ended.ABRUPTLY and not seen.whole and seen.status in (0, self.status), (name, seen, ended)
             assert self.content is not None and self.content.startswith(seen.content), seen
             return
         status = self.status if self.whole else 502
-        assert seen.whole and (seen.status, seen.interim, seen.rest) == (status, self.interim, b""), (seen, ended)
+        assert seen.whole and (seen.status, seen.interim, seen.rest) == (status, self.interim, b""), (name, seen, ended)
         assert self.content is None or not self.whole or seen.content == self.content, seen
 
 
