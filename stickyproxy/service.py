@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -28,9 +28,11 @@ from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
+from stickyproxy.gate import Gate
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
+from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.reactor.turn import Turn
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.networks import Networks
@@ -149,7 +151,8 @@ class Proxy(MultiService):
 def build(configuration: Configuration, reactor: Any, extensions: Extensions) -> Proxy:
     """The service of a whole configuration; nothing listens before it is started.
 
-    Raises ``TLSConfigurationError``, ``KeyFileError`` and ``ValueError`` for what the files that it names do not hold.
+    Raises ``TLSConfigurationError``, ``KeyFileError``, ``UsersFileError`` and ``ValueError`` for what the files that it
+    names do not hold.
     """
     timeouts = [seconds for frontend in configuration.frontends for seconds in attrs.astuple(frontend.timeouts)]
     timeouts += [seconds for cluster in configuration.clusters for seconds in attrs.astuple(cluster.timeouts)]
@@ -161,6 +164,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
         for spec in configuration.clusters
     }
     proxy = Proxy(configuration, clusters)
+    passwords = _passwords(configuration, proxy, reactor)
     logs: dict[str, AccessLog] = {}
     for spec in configuration.frontends:
         if spec.access_log is not None and spec.access_log not in logs:
@@ -168,7 +172,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
             logs[spec.access_log].setServiceParent(proxy)
     for spec in configuration.frontends:
         record = logs[spec.access_log].record if spec.access_log is not None else None
-        inner = _frontend_factory(spec, clusters, sweep, random, record)
+        inner = _frontend_factory(spec, clusters, sweep, random, record, passwords)
         outer = _wrapped(inner, spec, sweep, reactor)
         for description in spec.listen:
             endpoint = _server_endpoint(reactor, description)
@@ -191,12 +195,28 @@ def _frontend_factory(
     sweep: Sweep,
     random: Random,
     record: Callable[[Any], None] | None,
+    passwords: Mapping[Path, Passwords],
 ) -> HTTPFrontendFactory | TCPFrontendFactory:
     if spec.protocol == "http":
-        return HTTPFrontendFactory(spec, clusters, sweep, random, time.time, secure=spec.tls is not None, record=record)
+        secure = spec.tls is not None
+        return HTTPFrontendFactory(
+            spec, clusters, sweep, random, time.time, secure=secure, record=record, passwords=passwords
+        )
     assert spec.cluster is not None
     cluster, timeouts = clusters[spec.cluster], spec.timeouts
-    return TCPFrontendFactory(cluster, sweep, idle=timeouts.tunnel, handshake=timeouts.head, record=record)
+    gate = Gate(spec.access, sweep.seconds) if spec.access is not None else None
+    return TCPFrontendFactory(cluster, sweep, idle=timeouts.tunnel, handshake=timeouts.head, record=record, gate=gate)
+
+
+def _passwords(configuration: Configuration, proxy: Proxy, reactor: Any) -> dict[Path, Passwords]:
+    """By their files, those of every ``users_file``; each is read once."""
+    found = (access for frontend in configuration.frontends for _, access in frontend.accesses())
+    files = {access.users_file for access in found if access.users_file is not None}
+    if not files:
+        return {}
+    threads = VerifyingThreads(reactor)
+    threads.setServiceParent(proxy)
+    return {path: Passwords(load_users(path), threads.run, os.urandom(32), reactor.seconds) for path in sorted(files)}
 
 
 def _wrapped(

@@ -21,6 +21,7 @@ from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import BackendState
+from stickyproxy.passwords import load_users
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
@@ -188,6 +189,12 @@ def trial(configuration: Configuration, extensions: Extensions, *, files: bool) 
         ]
         attempts += [
             (("frontend", f.name, "tls"), partial(_frontend_tls, f.tls)) for f in configuration.frontends if f.tls
+        ]
+        attempts += [
+            (("frontend", f.name, *keys, "users_file"), partial(load_users, access.users_file))
+            for f in configuration.frontends
+            for keys, access in f.accesses()
+            if access.users_file is not None
         ]
     for keys, try_it in attempts:
         try:

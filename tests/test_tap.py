@@ -142,16 +142,19 @@ def test_mistakes(tmp_path: Path, check: list[str]) -> None:
 
 
 def test_check_tries(tmp_path: Path) -> None:
-    """``--check`` also finds options that do not go together, and PEM files that hold no certificate."""
+    """``--check`` also finds options that do not go together, and files that do not hold what they should."""
     path = tmp_path / "proxy.toml"
+    frontend = 'tls.certificates = "proxy.toml"\nroutes = [{ cluster = "app", access.users_file = "proxy.toml" }]'
     path.write_text(
-        MINIMAL.replace("[cluster.app]", 'tls.certificates = "proxy.toml"\n[cluster.app]\ntls.ca = "proxy.toml"')
+        MINIMAL.replace("[cluster.app]", f'{frontend}\n[cluster.app]\ntls.ca = "proxy.toml"')
         + 'affinity = { by = "cookie", name = "a b" }\n'
     )
     done = _twistd("--check", "--config", path, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     keys = [line.split(": ")[:2] for line in done.stderr.splitlines()]
-    assert keys == [[str(path), key] for key in ("cluster.app.affinity", "cluster.app.tls", "frontend.web.tls")]
+    assert keys == [[str(path), key] for key in (
+        "cluster.app.affinity", "cluster.app.tls", "frontend.web.tls", "frontend.web.routes[0].access.users_file"
+    )]  # fmt: skip
 
 
 def test_help_and_version(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import forms, limits, specs
+from stickyproxy.config import access, forms, limits, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     LATER_NAMES,
@@ -34,6 +34,8 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("frontend.NAME.timeouts", limits.FrontendTimeouts),
     ("frontend.NAME.limits", limits.Limits),
     ("frontend.NAME.tls", specs.FrontendTLS),
+    ("frontend.NAME.access", access.Access),
+    ("frontend.NAME.access.rate", access.Rate),
     ("cluster.NAME", specs.Cluster),
     ("cluster.NAME.backends.NAME", forms.BackendTable),
     ("cluster.NAME.timeouts", limits.ClusterTimeouts),
@@ -121,6 +123,8 @@ def _default(value: Any, type_: Any) -> str:
     """A default as one would write it, or what happens without the key."""
     if value in (attrs.NOTHING, inspect.Parameter.empty):
         return "required"
+    if isinstance(value, attrs.Factory):  # type: ignore[arg-type]  # a class at run time
+        return "absent"
     if value is None:
         return '`"unlimited"`' if may_be_unlimited(type_) else "absent"
     kind = kind_of(type_)

@@ -7,6 +7,8 @@ wrong shape is skipped here, since its own mistake is told already.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from ipaddress import ip_network
 from typing import Any
 
 import attrs
@@ -56,12 +58,42 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
         yield ("cluster",), "required: the name of a cluster" + ("" if tcp else ", or routes")
     if "client_certificates" in _table(frontend, "tls") and "client_ca" not in _table(frontend, "tls"):
         yield ("tls", "client_certificates"), "needs client_ca: the authorities that the certificates are verified with"
+    for keys, access in _accesses(frontend):
+        for within, message in _access(access, tcp):
+            yield (*keys, *within), message
     seen: dict[tuple[Any, Any], int] = {}
     for position, route in enumerate(_routes(frontend)):
         predicate = (str(route.get("host")).lower(), str(route.get("path", "/")))
         first = seen.setdefault(predicate, position)
         if first != position:
             yield ("routes", position), f"routes[{first}] has the same host and path, so that this one is never used"
+
+
+def _accesses(frontend: Mapping[str, Any]) -> Iterator[tuple[Keys, dict[str, Any]]]:
+    yield ("access",), _table(frontend, "access")
+    for position, route in enumerate(_routes(frontend)):
+        yield ("routes", position, "access"), _table(route, "access")
+
+
+def _access(access: Mapping[str, Any], tcp: bool) -> Iterator[Found]:
+    for key in ("users_file", "realm"):
+        if tcp and key in access:
+            yield (key,), 'only for protocol = "http"'
+    if "realm" in access and "users_file" not in access:
+        yield ("realm",), "needs users_file: nobody is asked for a password"
+    if access.get("allow") == []:
+        yield ("allow",), 'names nobody: leave it out, or write deny = ["0.0.0.0/0", "::/0"]'
+    for network in sorted(_networks(access.get("allow")) & _networks(access.get("deny"))):
+        yield ("deny",), f'"{network}" stands in allow, too'
+
+
+def _networks(value: Any) -> set[str]:
+    """What of a list of networks is right."""
+    networks = set()
+    for item in value if isinstance(value, list) else [value]:
+        with suppress(ValueError):
+            networks.add(str(ip_network(item)) if isinstance(item, str) else "")
+    return networks - {""}
 
 
 def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:

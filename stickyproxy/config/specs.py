@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import attrs
 
+from stickyproxy.config.access import Access
 from stickyproxy.config.limits import ClusterTimeouts, FrontendTimeouts, Limits
 from stickyproxy.config.units import (
     AccessLog,
@@ -55,6 +56,13 @@ class Route:
     path: PathPrefix = attrs.field(
         default="/",
         metadata=told("What the path must begin with.", "HAProxy `path_beg`, nginx `location`, Envoy `prefix`"),
+    )
+    access: Access | None = attrs.field(
+        default=None,
+        metadata=told(
+            "Who may come in here: a table as `[frontend.NAME.access]`, and in its place as a whole; `{}` is open to "
+            "everyone. Absent: as the frontend says.",
+        ),
     )
 
 
@@ -141,6 +149,7 @@ class Frontend:
     timeouts: FrontendTimeouts = FrontendTimeouts()  # noqa: RUF009 (frozen)
     limits: Limits = Limits()  # noqa: RUF009 (frozen)
     tls: FrontendTLS | None = None
+    access: Access | None = None
     access_log: AccessLog = attrs.field(
         default="-",
         metadata=told(
@@ -149,6 +158,11 @@ class Frontend:
             "HAProxy `log`, nginx `access_log`, Envoy `access_log`",
         ),
     )
+
+    def accesses(self) -> list[tuple[tuple[str | int, ...], Access]]:
+        """Every table of ``access``, the frontend's and its routes', with the keys that lead to it."""
+        routes = ((("routes", position, "access"), route.access) for position, route in enumerate(self.routes))
+        return [(keys, access) for keys, access in ((("access",), self.access), *routes) if access is not None]
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ SIZE = 'a size such as "64KiB", "16MiB" or "1GiB", or a number of bytes'
 NETWORK = 'an address or a range of them such as "10.0.0.0/8" or "::1"'
 HOST = 'a host name, or "*." and a host name, without a port'
 KEY = f"what clients are known by: {', '.join(FORMS.values())}"
+REALM = "up to 128 printable ASCII characters"
 SIGNING_KEY = "a secret string of 16 bytes or more"
 
 #: What a frontend, a cluster and a backend may be called: names stand in logs, paths and signed tokens.
@@ -221,6 +222,13 @@ def _key_name(value: object, _: Place) -> str:
     return text
 
 
+def _realm(value: object, _: Place) -> str:
+    text = expect_text(value, REALM)
+    if not re.fullmatch(r"[ -~]{1,128}", text):
+        raise ValueError(f"expected {REALM}")
+    return text
+
+
 def _secret(value: object, _: Place) -> bytes:
     secret = expect_text(value, SIGNING_KEY).encode()
     if len(secret) < 16:
@@ -259,6 +267,7 @@ HostPattern = Annotated[str, Kind(HOST, _host)]
 ServerName = Annotated[str, Kind("a host name or an address", _server_name)]
 PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]
 KeyName = Annotated[str, Kind(KEY, _key_name)]
+Realm = Annotated[str, Kind(REALM, _realm)]
 Secret = Annotated[bytes, Kind(SIGNING_KEY, _secret)]
 AccessLog = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""Which cluster a request goes to, by its host and path. Floor 2, pure.
+"""Where a request goes to, by its host and path. Floor 2, pure.
 
 A route is a predicate, and the most specific one that holds wins: the host first (exact, then the longest wildcard,
 then routes for any host), and among the routes of one host the longest path. A request that no route of its host
@@ -21,17 +21,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
+
+T = TypeVar("T")
 
 
 class RouteLike(Protocol):
     """``config.specs.Route``, or anything that looks like it."""
-
-    @property
-    def cluster(self) -> str: ...
 
     @property
     def host(self) -> str | None: ...
@@ -40,52 +39,52 @@ class RouteLike(Protocol):
     def path(self) -> str: ...
 
 
-class _Matcher(NamedTuple):
-    """The routes that may hold for one host, best first, as one pattern: group n is the n-th cluster."""
+class _Matcher(NamedTuple, Generic[T]):
+    """The routes that may hold for one host, best first, as one pattern: group n leads to the n-th place."""
 
     match: Callable[[bytes], re.Match[bytes] | None]
-    clusters: tuple[str, ...]
+    places: tuple[T, ...]
 
-    def cluster(self, target: bytes, default: str | None) -> str | None:
+    def find(self, target: bytes, default: T) -> T:
         if b"%" in target or b"//" in target or b"/." in target or target == b"*":
             target = routed_path(target)
         found = self.match(target)
-        return default if found is None else self.clusters[found.lastindex - 1]  # type: ignore[operator]
+        return default if found is None else self.places[found.lastindex - 1]  # type: ignore[operator]
 
 
-class RouteTable:
-    """The routes of one frontend, compiled. ``default`` is the cluster of what no route matches, or None.
+class RouteTable(Generic[T]):
+    """The routes of one frontend, compiled: each with where it leads to, and ``default`` for what no route matches.
 
-    ``cluster(authority, target)`` is the cluster's name or None. ``authority`` is host and perhaps port, ``target`` the
-    request target in origin-form, or ``*`` (which counts as ``/``). A route that cannot be is a ValueError.
+    ``find(authority, target)`` is one of these places. ``authority`` is host and perhaps port, ``target`` the request
+    target in origin-form, or ``*`` (which counts as ``/``). A route that cannot be is a ValueError.
     """
 
-    cluster: Callable[[bytes, bytes], str | None]
+    find: Callable[[bytes, bytes], T]
 
-    def __init__(self, routes: Sequence[RouteLike], default: str | None) -> None:
+    def __init__(self, routes: Iterable[tuple[RouteLike, T]], default: T) -> None:
         self._default = default
-        by_host: dict[bytes, dict[bytes, str]] = {}
-        for route in routes:
+        by_host: dict[bytes, dict[bytes, T]] = {}
+        for route, place in routes:
             paths = by_host.setdefault(_host_key(route.host), {})
             prefix = _prefix(route.path)
             if prefix in paths:
                 raise ValueError(f"two routes for host {route.host or 'any'} and path {route.path!r}: remove one")
-            paths[prefix] = route.cluster
+            paths[prefix] = place
         self._by_host = {host: _compile(by_host, host) for host in by_host}
-        self._any = any_host = self._by_host.get(b"", _Matcher(re.compile(rb"(?!)").match, ()))
+        self._any = any_host = self._by_host.get(b"", _Matcher[T](re.compile(rb"(?!)").match, ()))
         self._remembered = lru_cache(maxsize=1024)(self._matcher)
-        if not routes:
-            self.cluster = lambda authority, target: default
+        if not by_host:
+            self.find = lambda authority, target: default
         elif set(by_host) == {b""}:
-            self.cluster = lambda authority, target: any_host.cluster(target, default)
+            self.find = lambda authority, target: any_host.find(target, default)
         else:
-            self.cluster = self._cluster
+            self.find = self._find
 
-    def _cluster(self, authority: bytes, target: bytes) -> str | None:
+    def _find(self, authority: bytes, target: bytes) -> T:
         matcher = self._remembered(authority) if len(authority) < 256 else self._any  # no name is so long (RFC 1035)
-        return matcher.cluster(target, self._default)
+        return matcher.find(target, self._default)
 
-    def _matcher(self, authority: bytes) -> _Matcher:
+    def _matcher(self, authority: bytes) -> _Matcher[T]:
         host = bare_host(authority)
         matcher = None if host.startswith(b".") else self._by_host.get(host)
         dot = host.find(b".", 1)
@@ -156,11 +155,11 @@ def _prefix(path: str) -> bytes:
     return routed_path(path.encode())
 
 
-def _compile(by_host: dict[bytes, dict[bytes, str]], host: bytes) -> _Matcher:
+def _compile(by_host: dict[bytes, dict[bytes, T]], host: bytes) -> _Matcher[T]:
     """All routes that may hold for ``host``, its own and those of less specific hosts, best first."""
     less = [other for other in by_host if other.startswith(b".") and other != host and host.endswith(other)]
     order = [host, *sorted(less, key=len, reverse=True), *([b""] if host and b"" in by_host else [])]
     routes = [route for each in order for route in sorted(by_host[each].items(), key=lambda item: -len(item[0]))]
     ends = [b"" if prefix.endswith(b"/") else rb"(?:[/?]|\Z)" for prefix, _ in routes]
     pattern = b"|".join(b"(" + re.escape(prefix) + b")" + end for (prefix, _), end in zip(routes, ends, strict=True))
-    return _Matcher(re.compile(pattern, re.DOTALL).match, tuple(cluster for _, cluster in routes))
+    return _Matcher(re.compile(pattern, re.DOTALL).match, tuple(place for _, place in routes))

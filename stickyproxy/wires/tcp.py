@@ -21,7 +21,8 @@ from zope.interface import implementer
 from stickyproxy.accesslog import RelayEntry
 from stickyproxy.addresses import connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
-from stickyproxy.errors import SessionLost
+from stickyproxy.errors import HTTPError, SessionLost
+from stickyproxy.gate import Gate
 from stickyproxy.model import Arrival, Outcome, Peer
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header
@@ -323,7 +324,8 @@ class TCPFrontendFactory(Factory):
 
     ``idle``: seconds of silence in both directions that end a connection; ``handshake``: seconds that TLS may take.
     ``record`` gets an entry for every connection that reached a backend, when it has ended; ``now`` is the time of day
-    in it, seconds since the epoch. ``connections`` are those that are open.
+    in it, seconds since the epoch. ``gate``: whom it refuses, is closed before anything is read, and recorded.
+    ``connections`` are those that are open.
     """
 
     noisy = False
@@ -339,6 +341,7 @@ class TCPFrontendFactory(Factory):
         backend_protocol: Callable[[FrontendProtocol], BackendProtocol] = BackendProtocol,
         record: Callable[[RelayEntry], object] | None = None,
         now: Callable[[], float] = time.time,
+        gate: Gate | None = None,
     ) -> None:
         self.cluster = cluster
         self.sweep = sweep
@@ -348,10 +351,19 @@ class TCPFrontendFactory(Factory):
         self.backend_protocol = backend_protocol
         self.record = record
         self.now = now
+        self.gate = gate
         self.connections: set[FrontendProtocol] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> FrontendProtocol:  # type: ignore[override]  # its factory is this
-        return self.frontend_protocol(self, peer_of(addr))
+    def buildProtocol(self, addr: IAddress | None) -> FrontendProtocol | None:  # type: ignore[override]  # of this factory
+        peer = peer_of(addr)
+        if self.gate is not None:
+            try:
+                self.gate.check(peer.host)
+            except HTTPError:
+                if self.record is not None:
+                    self.record(RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, self.cluster.name))
+                return None
+        return self.frontend_protocol(self, peer)
 
 
 def _drop(data: bytes) -> None:

@@ -71,10 +71,19 @@ def test_samples(path: Path) -> None:
     assert all("interface=127.0.0.1" in listen for frontend in configuration.frontends for listen in frontend.listen)
 
 
+def test_access_sample(tmp_path: Path) -> None:
+    """The sample with passwords is right with its file of users as well."""
+    (tmp_path / "users").touch()
+    path = tmp_path / "access.toml"
+    path.write_text(re.sub("^#: ?", "", (ROOT / "conf" / "access.toml").read_text(), flags=re.MULTILINE))
+    web = load(path, find_extensions()).frontends[0]
+    assert [access.users_file is not None for _, access in web.accesses()] == [False, False, False, True]
+
+
 def test_complete_sample(tmp_path: Path) -> None:
     """The complete sample has every key, and is right with the lines that need files of one's own as well."""
     text = (ROOT / "conf" / "complete.toml").read_text()
-    for name in ("certs", "clients.pem", "backends.pem", "proxy.pem"):
+    for name in ("certs", "clients.pem", "backends.pem", "proxy.pem", "users"):
         (tmp_path / name).touch()
     whole = tmp_path / "complete.toml"
     whole.write_text(re.sub(r"^key_file.*\n", "", re.sub("^#: ?", "", text, flags=re.MULTILINE), flags=re.MULTILINE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 from twisted.internet.address import IPv4Address
@@ -11,6 +12,7 @@ from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config import specs
 from stickyproxy.interfaces import IAffinity
+from stickyproxy.passwords import Passwords
 from stickyproxy.sansio.affinity import CookieAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.cookies import CookieTemplate
@@ -23,7 +25,13 @@ from stickyproxy.wires.http import HTTPFrontendFactory
 class House:
     """One HTTP frontend before two backends ``a`` and ``b``, bound by the cookie SRV, with a clock that is ours."""
 
-    def __init__(self, frontend: specs.Frontend, cluster: specs.Cluster, affinity: IAffinity | None = None) -> None:
+    def __init__(
+        self,
+        frontend: specs.Frontend,
+        cluster: specs.Cluster,
+        affinity: IAffinity | None = None,
+        passwords: dict[Path, Passwords] | None = None,
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1_000_000)
         self.sweep = Sweep(self.clock, 0.1)
@@ -44,12 +52,18 @@ class House:
         )
         self.cluster = Cluster(cluster, members, affinity, RoundRobin())
         self.factory = HTTPFrontendFactory(
-            frontend, {"app": self.cluster}, self.sweep, Random(1), self.clock.seconds, record=self.entries.append
+            frontend,
+            {"app": self.cluster},
+            self.sweep,
+            Random(1),
+            self.clock.seconds,
+            record=self.entries.append,
+            passwords=passwords or {},
         )
 
-    def client(self, high_water: int | None = None) -> MemoryTransport:
+    def client(self, high_water: int | None = None, host: str = "198.51.100.7") -> MemoryTransport:
         """A new connection of a client."""
-        peer = IPv4Address("TCP", "198.51.100.7", 40000)
+        peer = IPv4Address("TCP", host, 40000)
         protocol = self.factory.buildProtocol(peer)
         return MemoryTransport(protocol, peer=peer, high_water=high_water)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
@@ -15,16 +17,18 @@ from stickyproxy.addresses import connection_of, peer_of
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import HTTPError
+from stickyproxy.exchange.awaiting import AwaitingExchange
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import Peer, RequestHead
+from stickyproxy.passwords import Passwords
 from stickyproxy.sansio.forwarding import DateClock, forward_request
 from stickyproxy.sansio.http1 import HeadCollector
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import proxy_header
-from stickyproxy.sansio.routing import RouteTable
 from stickyproxy.sansio.upgrade import Offer
 from stickyproxy.sweep import Sweep
+from stickyproxy.wires.http.door import destinations
 from stickyproxy.wires.http.frontend import HTTPFrontend
 
 Record = Callable[[HTTPEntry | RelayEntry], None]
@@ -34,7 +38,7 @@ class HTTPFrontendFactory(Factory):
     """What the connections of one HTTP frontend share.
 
     ``clusters``: by name. ``record`` takes the entries of the access log, None: there is none. ``now`` is the time of
-    day in seconds since the epoch. ``secure``: behind TLS termination.
+    day in seconds since the epoch. ``secure``: behind TLS termination. ``passwords``: by their ``users_file``.
     """
 
     noisy = False
@@ -49,6 +53,7 @@ class HTTPFrontendFactory(Factory):
         *,
         secure: bool = False,
         record: Record | None = None,
+        passwords: Mapping[Path, Passwords] = MappingProxyType({}),
     ) -> None:
         self.name = spec.name
         self.timeouts = spec.timeouts
@@ -58,8 +63,7 @@ class HTTPFrontendFactory(Factory):
         self.body_allowance = sweep.period + spec.timeouts.body
         self.body_rate = spec.limits.body_rate or None
         self.connections: set[Any] = set()  #: that are open; they can ``abort()``
-        self._clusters = clusters
-        self._route = RouteTable(spec.routes, spec.cluster).cluster
+        self._find = destinations(spec, clusters, sweep.seconds, passwords).find
         self._trusted = Networks(spec.trusted_proxies)
         self._secure = secure
         self._ids = b"%016x-" % random.getrandbits(64)
@@ -88,22 +92,25 @@ class HTTPFrontendFactory(Factory):
             connection=connection_of(transport),
         )
 
-    def route(self, head: RequestHead) -> Cluster:
-        """The cluster that serves ``head``. Raises ``HTTPError`` (404)."""
-        name = self._route(head.authority, head.target)
-        if name is None:
-            raise HTTPError("nothing is served under this name", status=404)
-        return self._clusters[name]
-
     def exchange(
         self, client: HTTPFrontend, head: RequestHead, offer: Offer | None, identity: Identity, request_id: bytes
     ) -> Exchange:
-        """What has ``head`` answered to ``client``. Raises ``HTTPError`` (404)."""
-        cluster = self.route(head)
+        """What has ``head`` answered to ``client``. Raises ``HTTPError``: 404, and for whom may not come in."""
+        cluster, door = self._find(head.authority, head.target)
+        admitted = None
+        if door is not None:
+            head, admitted = door.admit(head, identity)
+        if cluster is None:
+            if admitted is not None:
+                admitted.addErrback(lambda refusal: None)
+            raise HTTPError("nothing is served under this name", status=404)
         data = forward_request(head, identity, cluster.hide, request_id, offer is not None)
         version = cluster.send_proxy_protocol
         preface = proxy_header(version, client.peer, peer_of(client.transport.getHost())) if version else b""
-        return Exchange(cluster, client, identity.arrival(head), head, data, self.sweep, offer, preface)
+        arrival = identity.arrival(head)
+        if admitted is not None:
+            return AwaitingExchange(admitted, cluster, client, arrival, head, data, self.sweep, offer, preface)
+        return Exchange(cluster, client, arrival, head, data, self.sweep, offer, preface)
 
     def request_id(self) -> bytes:
         """An id for a request that has none: 16 random hexadecimal digits of this frontend, and a count."""

@@ -1,0 +1,83 @@
+"""The door of a frontend or a route: list, rate, password, in this order. Floor 4. RFC 9110 section 11.
+
+Whom the list refuses costs no token, and whom the rate refuses no verification. A name and a password that were meant
+for this door go no further: the backend does not see ``Authorization``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from stickyproxy.cluster import Cluster
+from stickyproxy.config.access import Access
+from stickyproxy.config.specs import Frontend
+from stickyproxy.errors import HTTPError
+from stickyproxy.gate import Gate
+from stickyproxy.model import RequestHead
+from stickyproxy.passwords import Passwords
+from stickyproxy.sansio.basicauth import challenge, credentials
+from stickyproxy.sansio.fields import names, without
+from stickyproxy.sansio.identity import Identity
+from stickyproxy.sansio.routing import RouteTable
+
+_CREDENTIALS = names("authorization")
+
+
+class Door:
+    """One ``access`` table. ``passwords`` None: nobody is asked for one."""
+
+    def __init__(self, spec: Access, seconds: Callable[[], float], passwords: Passwords | None) -> None:
+        self._check = Gate(spec, seconds).check
+        self._passwords = passwords
+        self._challenge = challenge(spec.realm)
+
+    def admit(self, head: RequestHead, identity: Identity) -> tuple[RequestHead, Deferred[None] | None]:
+        """The request as it may go on, and None: it may at once. Else what it has to wait for, or raises ``HTTPError``.
+
+        403, 429, 401, or 503 where too many passwords are being verified; what it returns fails with 401.
+        """
+        self._check(identity.client(head), identity.sure(head))
+        if self._passwords is None:
+            return head, None
+        given = credentials(head.values(b"authorization"))
+        if given is None:
+            raise self._unauthorized()
+        head = head._replace(plain=without(head.plain, _CREDENTIALS))
+        verdict = self._passwords.verify(*given)
+        return head, None if isinstance(verdict, bool) else verdict.addCallback(self._judge)
+
+    def _judge(self, right: bool) -> None:
+        if not right:
+            raise self._unauthorized()
+
+    def _unauthorized(self) -> HTTPError:
+        return HTTPError("a name and a password are needed", status=401, fields=self._challenge)
+
+
+class Destination(NamedTuple):
+    """Where a request goes to, and through which door."""
+
+    cluster: Cluster | None  #: None: nothing is served there
+    door: Door | None  #: None: open to everyone
+
+
+def destinations(
+    spec: Frontend, clusters: Mapping[str, Cluster], seconds: Callable[[], float], passwords: Mapping[Path, Passwords]
+) -> RouteTable[Destination]:
+    """The routes of a frontend. A route without ``access`` is behind the frontend's door, and counts with it."""
+
+    def door(access: Access | None) -> Door | None:
+        if access is None or access == Access():
+            return None
+        return Door(access, seconds, passwords[access.users_file] if access.users_file is not None else None)
+
+    front = door(spec.access)
+    routes = [
+        (route, Destination(clusters[route.cluster], front if route.access is None else door(route.access)))
+        for route in spec.routes
+    ]
+    return RouteTable(routes, Destination(clusters[spec.cluster] if spec.cluster is not None else None, front))
