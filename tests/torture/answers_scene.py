@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -80,16 +81,23 @@ def say(backend: MemoryTransport, pieces: Iterable[bytes], then: Then) -> None:
         backend.lose(ConnectionLost())
 
 
-def play(case: Case, pieces: Iterable[bytes], face: Callable[[House], Face] = Face) -> None:
-    """Have the backend say ``pieces``; raise ``AssertionError`` where somebody sees what he may not."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No failure is logged meanwhile."""
     failures: list[Any] = []
     observer = lambda event: failures.append(event) if "log_failure" in event else None  # noqa: E731
     globalLogPublisher.addObserver(observer)
     try:
-        _play(case, pieces, face(open_house()))
+        yield
     finally:
         globalLogPublisher.removeObserver(observer)
     assert not failures
+
+
+def play(case: Case, pieces: Iterable[bytes], face: Callable[[House], Face] = Face) -> None:
+    """Have the backend say ``pieces``; raise ``AssertionError`` where somebody sees what he may not."""
+    with quiet():
+        _play(case, pieces, face(open_house()))
 
 
 def _play(case: Case, pieces: Iterable[bytes], face: Face) -> None:
@@ -117,3 +125,31 @@ def _play(case: Case, pieces: Iterable[bytes], face: Face) -> None:
     it.accepted().deliver(ok(1))
     seen = judge(client.take(), b"GET", end_of(client))
     assert (seen.status, seen.content, seen.whole, seen.rest) == (200, b"own 1", True, b"")
+
+
+def play_early(case: Case, pieces: Iterable[bytes], face: Callable[[House], Face]) -> None:
+    """The same in the middle of a POST: that ends both connections, and the rest of it reaches nobody."""
+    with quiet():
+        _play_early(case, pieces, face(open_house()))
+
+
+def _play_early(case: Case, pieces: Iterable[bytes], face: Face) -> None:
+    it = face.house
+    client = face.client()
+    head = b"POST /case/ HTTP/1.%d\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+    client.deliver(head % case.minor + b"hello")
+    backend = it.accepted()
+    assert backend.take().endswith(b"\r\n\r\nhello")
+    say(backend, pieces, case.then)
+    ended = end_of(client)
+    face.adapt(case.sees).check(judge(client.take(), b"POST", ended), ended)
+    assert ended is not Ended.NOT
+    if client.connected:
+        client.deliver(b"world" + NEXT)
+    backend.turn()
+    assert not backend.connected and it.endpoints["a"].attempts == 1
+    assert (client.take(), backend.take(), it.cluster.members["a"].active) == (b"", b"", 0)
+    client = face.client()
+    client.deliver(NEXT)
+    it.accepted().deliver(ok(1))
+    assert client.take().endswith(b"own 1")

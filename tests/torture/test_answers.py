@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import answers_bodies
 import answers_heads
 import pytest
-from answers_judge import Case
-from answers_scene import FACES, Face, play
-from house import House
+from answers_judge import Case, Then
+from answers_scene import FACES, play, play_early
 
 CASES = [*answers_heads.CASES, *answers_bodies.CASES]
+#: Those that do not wait for the clock: while a request is not whole its backend may be silent.
+EARLY = [
+    case
+    for case in CASES
+    if case.method == b"GET" and not case.later and case.sees.status != 504
+    if case.then is not Then.WAITS or case.sees.whole
+]
 
 
-def in_bytes(case: Case) -> list[bytes]:
-    data = b"".join(case.said)
-    return [data[at : at + 1] for at in range(len(data))]
-
-
-@pytest.mark.parametrize("pieces", [lambda case: case.said, in_bytes], ids=["whole", "bytes"])
-@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_an_answer(case: Case, face: Callable[[House], Face], pieces: Callable[[Case], list[bytes]]) -> None:
+def test_an_answer(case: Case, face: str) -> None:
     """The client sees what it may, and the next request gets an answer of its own."""
-    play(case, pieces(case), face)
+    play(case, case.said, FACES[face])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_answer_byte_by_byte(case: Case) -> None:
+    """However slowly it comes, it is the same."""
+    data = b"".join(case.said)
+    play(case, [data[at : at + 1] for at in range(len(data))])
+
+
+@pytest.mark.parametrize("face", ["HTTPFrontend", "AffinityRequest"])
+@pytest.mark.parametrize("case", EARLY, ids=lambda case: case.name)
+def test_an_answer_before_its_request_has_ended(case: Case, face: str) -> None:
+    """It is passed on, or refused, all the same; the rest of the request goes nowhere."""
+    play_early(case, case.said, FACES[face])
 
 
 def test_names_are_unique() -> None:
