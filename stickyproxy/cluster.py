@@ -97,6 +97,10 @@ class Member:
         if connection in self._idle:
             self._idle.remove(connection)
 
+    def tunnel_ended(self, _: object) -> None:
+        """A tunnel that it served is over."""
+        self.active -= 1
+
     def close_idle(self) -> None:
         """Close every idle connection."""
         for connection in list(self._idle):
@@ -202,8 +206,12 @@ def _hiding(affinity: IAffinity) -> Hide | None:
     return lambda value: strip(value, mark)
 
 
+def _nothing(_: object) -> None:
+    """What a factory builds that has built."""
+
+
 class _OneFactory(Factory):
-    """Builds what one connection is made for."""
+    """Builds what one connection is made for, and then keeps nothing: a connection keeps its factory."""
 
     noisy = False
 
@@ -211,7 +219,8 @@ class _OneFactory(Factory):
         self._build = build
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return self._build(addr)
+        build, self._build = self._build, _nothing
+        return build(addr)
 
 
 class _Preface(Protocol):

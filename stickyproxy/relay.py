@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -73,40 +73,23 @@ def half_close(transport: Any) -> None:
     (transport.loseConnection if below else transport.loseWriteConnection)()
 
 
-@implementer(IPushProducer)
-class _Source:
-    """One transport as the producer of what is written to the other.
+@implementer(IPushProducer, IProtocol, IHalfCloseableProtocol)
+class _Half:
+    """One of the two connections: its transport, and how far its life has come.
 
-    Not the transport itself: ``stopProducing`` would close it in its own way before the relay is told why.
+    It is the producer of what is written to the other: not the transport itself, for ``stopProducing`` would close that
+    in its own way before the relay is told why. After ``Relay.replace`` it is the transport's protocol, too.
     """
 
-    __slots__ = ("_transport", "paused")
+    __slots__ = ("_relay", "dataReceived", "ended", "fed", "lost", "paused", "side", "transport")
 
-    def __init__(self, transport: Duplex) -> None:
-        self.paused = False
-        self._transport = transport
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-        self._transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        self._transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The consumer is gone; its protocol tells the relay in a moment."""
-
-
-class _Half:
-    """One of the two connections: its transport, and how far its life has come."""
-
-    __slots__ = ("ended", "fed", "lost", "side", "source", "transport")
+    dataReceived: Callable[[bytes], None]  # the relay's own method, without a detour
+    _relay: Relay
 
     def __init__(self, side: Side, transport: Duplex) -> None:
         self.side = side
         self.transport = transport
-        self.source = _Source(transport)
+        self.paused = False
         self.fed = False  # a producer is registered on the transport
         self.ended = False  # nothing more will be received from it
         self.lost = False  # the transport is gone
@@ -116,14 +99,58 @@ class _Half:
             self.fed = False
             self.transport.unregisterProducer()
 
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The consumer is gone; its protocol tells the relay in a moment."""
+
+    # IProtocol, IHalfCloseableProtocol
+
+    def serve(self, relay: Relay, take: Callable[[bytes], None]) -> None:
+        """Be the protocol of the transport."""
+        self._relay = relay
+        self.dataReceived = take
+        transport: Any = self.transport
+        transport.protocol = self
+
+    def makeConnection(self, transport: Any) -> None:
+        """It is connected already."""
+
+    def connectionMade(self) -> None:
+        """It was when the protocol before it heard so."""
+
+    def readConnectionLost(self) -> None:
+        self._relay._end_of_stream(self)
+
+    def writeConnectionLost(self) -> None:
+        """Only the relay closes a writing side, and knows it."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        relay = self._relay
+        del self._relay, self.dataReceived  # the two would keep each other
+        relay._gone(self, reason)
+
 
 class Relay:
     """Join two connected transports until both are gone, then call ``ended`` once with a ``RelayEnd``.
 
     ``idle`` is seconds of silence in both directions. Nothing happens before ``start``; an end of stream that came
     before is told after it. Calls after the end are ignored. The relay is done with a connection only when it was told
-    ``…_lost``, so pass on every ``connectionLost``.
+    ``…_lost``, so pass on every ``connectionLost``. While it lives it is in ``among``, the connections of a frontend.
     """
+
+    __slots__ = (
+        "_allowance", "_among", "_backend", "_began", "_client", "_ended", "_first", "_idle", "_reason", "_sweep",
+        "_write_backend", "_write_client", "deadline", "to_backend", "to_client",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -133,6 +160,7 @@ class Relay:
         idle: float,
         sweep: Sweep,
         ended: Callable[[RelayEnd], object],
+        among: set[Any] | None = None,
     ) -> None:
         self.to_backend = 0
         self.to_client = 0
@@ -145,25 +173,37 @@ class Relay:
         self._allowance = sweep.period + idle
         self._sweep = sweep
         self._ended = ended
+        self._among: set[Any] = set() if among is None else among
         self._began = sweep.seconds()
         self._first: Side | None = None
         self._reason: EndReason | None = None
+
+    def replace(self, protocol: IProtocol) -> None:
+        """Be the protocol of ``protocol.transport`` in its place; it is told no more, and may be forgotten.
+
+        Where something between the two keeps the protocol to itself, nothing changes: it passes its events on.
+        """
+        for half, take in ((self._client, self.client_data), (self._backend, self.backend_data)):
+            transport: Any = half.transport
+            if transport is protocol.transport and getattr(transport, "protocol", None) is protocol:  # type: ignore[attr-defined]
+                half.serve(self, take)
 
     def start(self, from_client: bytes = b"", from_backend: bytes = b"") -> None:
         """Pass on what had been read before, and let both transports read, as far as the other takes it."""
         if self._reason:
             return
         self._sweep.watch(self)
+        self._among.add(self)
         self.deadline = self._sweep.after(self._idle)
         for half, other in ((self._client, self._backend), (self._backend, self._client)):
             other.fed = True
-            other.transport.registerProducer(half.source, True)
+            other.transport.registerProducer(half, True)
         if from_client:
             self.client_data(from_client)
         if from_backend:
             self.backend_data(from_backend)
         for half in (self._client, self._backend):
-            if not (half.ended or half.source.paused or self._reason):
+            if not (half.ended or half.paused or self._reason):
                 half.transport.resumeProducing()
 
     def client_data(self, data: bytes) -> None:
@@ -180,19 +220,19 @@ class Relay:
 
     def client_half_closed(self) -> None:
         """The client will send no more (``readConnectionLost``)."""
-        self._end_of_stream(self._client, self._backend)
+        self._end_of_stream(self._client)
 
     def backend_half_closed(self) -> None:
         """The backend will send no more (``readConnectionLost``)."""
-        self._end_of_stream(self._backend, self._client)
+        self._end_of_stream(self._backend)
 
     def client_lost(self, reason: Failure) -> None:
         """The client's connection is gone (``connectionLost``)."""
-        self._gone(self._client, self._backend, reason)
+        self._gone(self._client, reason)
 
     def backend_lost(self, reason: Failure) -> None:
         """The backend's connection is gone (``connectionLost``)."""
-        self._gone(self._backend, self._client, reason)
+        self._gone(self._backend, reason)
 
     def abort(self) -> None:
         """Drop both connections now."""
@@ -203,9 +243,13 @@ class Relay:
         self._close(EndReason.IDLE, abort=self._reason is not None)
         self.deadline = self._sweep.after(GRACE)
 
-    def _end_of_stream(self, half: _Half, other: _Half) -> None:
+    def _other(self, half: _Half) -> _Half:
+        return self._backend if half is self._client else self._client
+
+    def _end_of_stream(self, half: _Half) -> None:
         if half.ended or self._reason:
             return
+        other = self._other(half)
         half.ended = True
         self._first = self._first or half.side
         if other.ended:
@@ -215,9 +259,10 @@ class Relay:
             other.unfeed()
             half_close(other.transport)
 
-    def _gone(self, half: _Half, other: _Half, reason: Failure) -> None:
+    def _gone(self, half: _Half, reason: Failure) -> None:
         if half.lost:
             return
+        other = self._other(half)
         half.lost = half.ended = True
         if self._reason is None:
             self._first = self._first or half.side
@@ -230,6 +275,7 @@ class Relay:
                 self.deadline = self._sweep.seconds() + FLUSH
         if other.lost:
             self._sweep.forget(self)
+            self._among.discard(self)
             ended, self._ended = self._ended, _nothing
             ended(
                 RelayEnd(
@@ -249,8 +295,8 @@ class Relay:
         for half in (self._client, self._backend):
             if not half.lost:
                 half.unfeed()
-                if half.source.paused:  # a TLS transport wants to read the peer's goodbye
-                    half.source.resumeProducing()
+                if half.paused:  # a TLS transport wants to read the peer's goodbye
+                    half.resumeProducing()
                 (half.transport.abortConnection if abort else half.transport.loseConnection)()
 
 

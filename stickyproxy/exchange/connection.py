@@ -64,7 +64,7 @@ class BackendConnection(Protocol):
         self.used = False  #: it has answered before: the backend may be closing it while we write
         self.answered = False  #: bytes of the answer in progress have come
         self.deadline = NEVER
-        self.opened: Deferred[None] = Deferred()
+        self.opened: Deferred[None] | None = Deferred()  #: None when it has fired
         self._sweep = sweep
         self._answer_allowance = sweep.period + answer
         self._idle_allowance = sweep.period + idle
@@ -120,6 +120,7 @@ class BackendConnection(Protocol):
         self.transport.unregisterProducer()
         self._mode = _TUNNEL
         self._relay = relay
+        relay.replace(self)
         self._exchange = None
         self.deadline = NEVER
         self._sweep.forget(self)
@@ -150,7 +151,9 @@ class BackendConnection(Protocol):
     def _open(self) -> None:
         if self._mode is _OPENING:
             self._mode = _IDLE
-            self.opened.callback(None)
+            opened, self.opened = self.opened, None
+            assert opened is not None
+            opened.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
         mode = self._mode
@@ -209,6 +212,7 @@ class BackendConnection(Protocol):
         if mode is _TUNNEL:
             self._relay.backend_lost(reason)  # type: ignore[union-attr]
         elif mode is _OPENING:
+            assert self.opened is not None
             self.opened.errback(reason)
         elif mode is not _CLOSED:
             self.member.forget(self)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 
 from stickyproxy.config.specs import FrontendTimeouts, Limits, Pool, Route
 from stickyproxy.model import BackendState, Outcome, Side
+from stickyproxy.relay import Relay
 
 if TYPE_CHECKING:
     from house import House
@@ -612,6 +615,34 @@ def test_a_websocket(house: Make) -> None:
     upgrade, relay = it.entries
     assert (upgrade.status, upgrade.outcome) == (101, Outcome.NEW)
     assert (relay.received, relay.sent, relay.closed_by) == (7, 5, Side.BACKEND)
+
+
+def test_an_open_websocket_keeps_nothing_of_its_request(house: Make) -> None:
+    """However long it lasts: what served the request is freed at the 101, without the garbage collector."""
+    for record in (True, False):
+        it = house()
+        if not record:
+            it.factory.record = None
+        client = it.client()
+        gone = [weakref.ref(client.protocol)]
+        client.deliver(UPGRADE)
+        backend = it.accepted()
+        gone.append(weakref.ref(backend.protocol))
+        gc.collect()
+        gc.disable()
+        try:
+            backend.deliver(SWITCH)
+            assert [one() for one in gone] == [None, None]
+            client.deliver(b"a")
+            backend.deliver(b"b")
+            assert backend.take().endswith(b"\r\n\r\na") and client.take().endswith(b"\r\n\r\nb")
+            client.lose(ConnectionDone())
+            backend.turn()
+            assert not backend.connected and not it.factory.connections
+            assert not any(isinstance(one, Relay) for one in gc.get_objects())
+        finally:
+            gc.enable()
+        assert it.cluster.members["a"].active == 0
 
 
 def test_a_websocket_lost_on_one_side_is_lost_on_the_other(house: Make) -> None:

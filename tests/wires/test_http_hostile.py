@@ -111,10 +111,11 @@ def test_an_aborted_tunnel_ends_on_both_sides(house: Make) -> None:
     backend = it.accepted()
     backend.deliver(SWITCHED)
     assert it.cluster.members["a"].active == 1
-    client.protocol.abort()
+    for connection in list(it.factory.connections):
+        connection.abort()
     client.turn()
     backend.turn()
-    assert not client.connected and not backend.connected
+    assert not client.connected and not backend.connected and not it.factory.connections
     assert it.cluster.members["a"].active == 0
 
 

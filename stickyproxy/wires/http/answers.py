@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -126,19 +126,15 @@ class AnswerWriter:
         self.record(exchange)
         request, self._request = self._request, None  # an idle tunnel costs as little memory as it can
         assert request is not None and exchange.choice is not None
-        factory = self._factory
-        ended = partial(
-            _tunnel_ended,
-            factory,
-            self._identity.client(request),
-            _served_by(exchange),
-            exchange.choice.candidate,
-            request._replace(plain=[], named={}),
-            self.request_id,
-        )
+        factory, member = self._factory, exchange.choice.candidate
+        ended: Callable[[RelayEnd], None] = member.tunnel_ended
+        if factory.record is not None:
+            client, served_by = self._identity.client(request), _served_by(exchange)
+            request = request._replace(plain=[], named={})
+            ended = partial(_tunnel_ended, factory, client, served_by, member, request, self.request_id)
         transport.unregisterProducer()
-        idle, sweep = factory.timeouts.tunnel, factory.sweep
-        relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended)
+        idle, sweep, among = factory.timeouts.tunnel, factory.sweep, factory.connections
+        relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended, among=among)
         connection.become_tunnel(relay)
         return relay
 
@@ -169,7 +165,7 @@ def _tunnel_ended(
     request_id: bytes,
     end: RelayEnd,
 ) -> None:
-    member.active -= 1
+    member.tunnel_ended(end)
     if factory.record is not None:
         received, sent, seconds, first, _ = end
         now = factory.now()

@@ -316,6 +316,8 @@ class HTTPFrontend(Protocol):
         assert self._exchange is not None
         relay = self._relay = self._answer.switch(self._exchange, head, set_cookie, self.transport, connection)
         self.factory.sweep.forget(self)
+        self.factory.connections.discard(self)  # the relay is there for us
+        relay.replace(self)
         self._mode = _TUNNEL
         self._exchange = self._request = None
         buffer, self._buffer = self._buffer, b""
