@@ -161,6 +161,7 @@ class Cluster:
         self.name = spec.name
         self.timeouts = spec.timeouts
         self.pool = spec.pool
+        self.limits = spec.limits
         self.send_proxy_protocol = spec.send_proxy_protocol
         self.members = {member.id: member for member in members}
         for member in self.members.values():

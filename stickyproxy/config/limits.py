@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import attrs
 
-from stickyproxy.config.units import Count, Duration, Size, told
+from stickyproxy.config.units import Count, CountOrZero, Duration, Size, told
 
 
 @attrs.frozen
@@ -160,4 +160,20 @@ class ClusterTimeouts:
             "Silence before and within an answer. HTTP only.",
             "HAProxy `timeout server`, nginx `proxy_read_timeout`, Envoy `timeout`",
         ),
+    )
+
+
+@attrs.frozen
+class AnswerLimits:
+    """How much a backend may answer before the content. Past that the client gets a 502. HTTP only."""
+
+    head: Size = attrs.field(
+        default=64 * 1024,
+        metadata=told(
+            "The head of an answer, its status line included.",
+            "HAProxy `tune.bufsize`, nginx `proxy_buffer_size`, Envoy `max_response_headers_kb`",
+        ),
+    )
+    interim: CountOrZero = attrs.field(
+        default=32, metadata=told("Interim answers (100, 102, 103 …) before the answer itself.")
     )

@@ -39,6 +39,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("cluster.NAME", specs.Cluster),
     ("cluster.NAME.backends.NAME", forms.BackendTable),
     ("cluster.NAME.timeouts", limits.ClusterTimeouts),
+    ("cluster.NAME.limits", limits.AnswerLimits),
     ("cluster.NAME.pool", specs.Pool),
     ("cluster.NAME.tls", specs.BackendTLS),
 )

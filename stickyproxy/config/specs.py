@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import attrs
 
 from stickyproxy.config.access import Access
-from stickyproxy.config.limits import ClusterTimeouts, FrontendTimeouts, Limits
+from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
 from stickyproxy.config.units import (
     AccessLog,
     AnyPath,
@@ -247,6 +247,7 @@ class Cluster:
         ),
     )
     timeouts: ClusterTimeouts = ClusterTimeouts()  # noqa: RUF009 (frozen)
+    limits: AnswerLimits = AnswerLimits()  # noqa: RUF009 (frozen)
     pool: Pool = Pool()
     send_proxy_protocol: Literal[1, 2] | None = attrs.field(
         default=None,

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from stickyproxy.exchange.exchange import Exchange
     from stickyproxy.relay import Relay
 
-#: Bytes of an answer's head. Interim answers (1xx) before the answer itself.
-HEAD_LIMIT = 64 * 1024
-INTERIM_LIMIT = 32
 #: Reads of a connection that is lost, for an early answer: about a megabyte.
 LAST_READS = 16
 
@@ -242,10 +239,10 @@ class BackendConnection(Protocol):
                 data = split[0] + split[1]
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
-                self._collector = HeadCollector(is_request=False, limit=HEAD_LIMIT)
+                self._collector = HeadCollector(is_request=False, limit=exchange.cluster.limits.head)
                 self._collector.feed(data)
                 return
-            head = parse_response_head(data[:end], exchange.head.method, HEAD_LIMIT)
+            head = parse_response_head(data[:end], exchange.head.method, exchange.cluster.limits.head)
             if head.status >= 200:
                 self._interim = 0
                 self._answer(exchange, head, data, end)
@@ -255,7 +252,7 @@ class BackendConnection(Protocol):
                 exchange.switched(head, data)
                 return
             self._interim += 1
-            if self._interim > INTERIM_LIMIT:
+            if self._interim > exchange.cluster.limits.interim:
                 raise BadAnswer("the backend sends interim answers without end")
             exchange.interim(head)
 

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyproxy.config import Configuration, ConfigurationErrors, from_tables, load
-from stickyproxy.config.specs import BackendTLS, ClusterTimeouts, FrontendTimeouts, Limits, Named, Pool, Route
+from stickyproxy.config.specs import (
+    AnswerLimits,
+    BackendTLS,
+    ClusterTimeouts,
+    FrontendTimeouts,
+    Limits,
+    Named,
+    Pool,
+    Route,
+)
 from stickyproxy.config.units import Duration, Size, read_duration, read_size, write_duration, write_size
 from stickyproxy.extensions import Extension, find_extensions
 from stickyproxy.interfaces import IAffinity, IBalancer
@@ -165,6 +174,7 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
         affinity = { by = "cookie", name = "STICK", max_age = "7d", secure = true }
         timeouts = { connect = "1s", answer = "1.5s" }
         pool = { size = 0, idle = "1d" }
+        limits = { head = "8KiB", interim = 0 }
         send_proxy_protocol = 2
         tls = { ca = "ca.pem", server_name = "internal.example.org", certificate = "own.pem" }
         keys = ["0123456789abcdef", "ghijklmnopqrstuv"]
@@ -186,6 +196,7 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
     assert app.balance == Named("least-connections")
     assert app.affinity == Named("cookie", {"name": "STICK", "max_age": 604800.0, "secure": True})
     assert (app.timeouts, app.pool) == (ClusterTimeouts(1.0, 1.5), Pool(0, 86400.0))
+    assert app.limits == AnswerLimits(8192, 0)
     assert (app.send_proxy_protocol, app.keys) == (2, (b"0123456789abcdef", b"ghijklmnopqrstuv"))
     assert app.tls == BackendTLS(tmp_path / "ca.pem", "internal.example.org", tmp_path / "own.pem", True)
     assert app.backends[1] == Backend("b", "unix:/run/b.sock", 256, BackendState.DRAIN)
@@ -372,6 +383,7 @@ def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, mes
         ),
         ("cluster = 'app'\nprotocol = 'tcp'", "affinity = 'cookie'", "cluster.app.affinity.by", "frontend.web is TCP"),
         ("cluster = 'app'\nprotocol = 'tcp'", "pool.size = 3", "cluster.app.pool", "only for HTTP"),
+        ("cluster = 'app'\nprotocol = 'tcp'", "limits.interim = 3", "cluster.app.limits", "only for HTTP"),
         ("cluster = 'app'\nprotocol = 'tcp'", "timeouts.answer = '3s'", "cluster.app.timeouts.answer", "only for HTTP"),
         (
             "routes = [{cluster = 'app', host = 'a.example'}, {cluster = 'app', host = 'A.example', path = '/'}]",

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from stickyproxy.config.limits import ClusterTimeouts, FrontendTimeouts, Limits
+from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
 from stickyproxy.config.units import Duration, Place, Size
 from stickyproxy.tls.flow import EMPTY
 
@@ -17,7 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
 TOLD = dict(re.findall(r"`((?:timeouts|limits)\.\w+)` \(`([^`]+)`\)", PAGE))
 KEYS = {
     **{f"timeouts.{field.name}": field for cls in (FrontendTimeouts, ClusterTimeouts) for field in attrs.fields(cls)},
-    **{f"limits.{field.name}": field for field in attrs.fields(Limits)},
+    **{f"limits.{field.name}": field for cls in (AnswerLimits, Limits) for field in attrs.fields(cls)},
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyproxy.config.limits import FrontendTimeouts, Limits
+from stickyproxy.config.limits import AnswerLimits, FrontendTimeouts, Limits
 from stickyproxy.model import Backend, BackendState
 from stickyproxy.testing import MemoryTransport
 
@@ -163,6 +163,37 @@ def test_nothing_waits_at_a_tunnel(house: Make) -> None:
         it.accepted().turn()
         assert client.connected is it.accepted().connected is connected
     assert [member.active for member in it.cluster.members.values()] == [1, 0]
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
+def test_head_of_an_answer(house: Make, split: bool) -> None:
+    """A backend's head of just the size that it may have is passed on, and one byte more is a 502."""
+    for head, expected in ((OK[:-2], b"200"), (OK[:-6] + b"\r\nX:\r\n\r\n", b"502")):
+        it = house({"limits": AnswerLimits(head=len(OK) - 2), **ONE})
+        client = it.client()
+        client.deliver(GET)
+        backend = it.accepted()
+        for piece in [head[at : at + 1] for at in range(len(head))] if split else [head]:
+            if backend.connected and not backend.aborted:
+                backend.deliver(piece)
+        if expected == b"200":
+            backend.deliver(b"ok")
+        assert status(client) == expected
+
+
+def test_interim_answers(house: Make) -> None:
+    """As many interim answers as a backend may give are passed on, and one more is a 502, over two reads as in one."""
+    for count, expected in ((3, b" 200 OK"), (4, b" 502 Bad Gateway")):
+        it = house({"limits": AnswerLimits(interim=3), **ONE})
+        client = it.client()
+        client.deliver(GET)
+        it.accepted().deliver(b"HTTP/1.1 103 X\r\n\r\n")
+        it.accepted().deliver(b"HTTP/1.1 103 X\r\n\r\n" * (count - 1) + OK)
+        answers = client.take()
+        assert answers.count(b"HTTP/1.1 103 ") == 3 and expected in answers
 
 
 # Times.
