@@ -43,6 +43,21 @@ def make_house() -> House:
     return House(frontend, specs.Cluster("app", backends))
 
 
+def check_end(house: House, client: MemoryTransport) -> None:
+    """When the client is gone nothing of it is left, but what stands in the log."""
+    if client.connected:
+        client.lose()
+    house.cluster.close_idle()
+    for endpoint in house.endpoints.values():
+        for transport in endpoint.transports:
+            transport.turn()
+            assert not transport.connected, "a backend's connection is left over"
+    assert not house.factory.connections
+    assert not house.sweep._watched, "somebody is watched for ever"
+    assert all(member.active == 0 for member in house.cluster.members.values()), "a backend counts a request for ever"
+    check_log(house)
+
+
 def check_log(house: House) -> None:
     """Whatever was asked: a line is a line, and none of its fields can be forged."""
     for entry in house.entries:
@@ -92,11 +107,7 @@ def _ask(data: bytes, size: int) -> object:
     answers = read_answers(client.written, methods, ended=ended and not client.aborted)
     for answer in answers:
         assert answer.start[0] in (200, 400, 404, 408, 413, 414, 417, 426, 431, 501, 502, 505), answer
-    if client.connected:
-        client.lose()
-    check_log(house)
-    assert not house.factory.connections
-    assert all(member.active == 0 for member in house.cluster.members.values())
+    check_end(house, client)
     # Which of several faults is found first, and so the status, may depend on the split: that one is found may not
     told = [
         "refused" if b"no-store" in dict(one.fields).get(b"cache-control", b"") else one.start[0] for one in answers
@@ -169,11 +180,7 @@ def _answer(asked: bytes, data: bytes, size: int, *, clean: bool) -> object:
     client.turn()
     got = client.written
     cut_off = client.aborted
-    if client.connected:
-        client.lose()
-    check_log(house)
-    assert not house.factory.connections
-    assert all(member.active == 0 for member in house.cluster.members.values()), "a backend counts a request for ever"
+    check_end(house, client)
     if is_tunnel:
         return got
     _compare(asked, data, got, answered, cut_off=cut_off, clean=clean, again=bool(again))

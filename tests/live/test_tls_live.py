@@ -214,6 +214,25 @@ def test_plain_http_and_garbage_on_a_tls_port_are_closed(tls: Callable[[str], in
 # Client certificates
 
 
+@pytest.mark.parametrize("version", [TLSVersion.TLSv1_2, TLSVersion.TLSv1_3])
+def test_a_session_is_no_way_round_a_client_certificate(
+    tls: Callable[[str], int], trust: ssl.SSLContext, version: TLSVersion
+) -> None:
+    """A session from a frontend that asks nobody for a certificate is worth nothing where one is required."""
+    trust = at(version, trust)
+    with connect(tls("modern" if version is TLSVersion.TLSv1_3 else "default")) as plain:
+        with trust.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(REQUEST)
+            read_all(client)
+            session = client.session
+            assert session is not None
+    with connect(tls("required")) as plain, pytest.raises((ssl.SSLError, ConnectionError)):
+        with trust.wrap_socket(plain, server_hostname="localhost", session=session) as client:
+            client.sendall(REQUEST)
+            assert not client.session_reused
+            client.recv(1)
+
+
 @pytest.mark.parametrize(
     ("frontend", "shows", "served"),
     [
