@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import h11
-from cases import Reached
+from cases import Case, Reached
 
 _HEAD = re.compile(
     rb"([A-Z][A-Z-]*) (/[!-~]*|\*) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*\r\n)*)\r\n"
@@ -19,6 +19,12 @@ _TRAILERS = re.compile(rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*\r\
 _OWN_ID = re.compile(rb"[0-9a-f]{16}-[0-9a-f]+")
 _CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"http2-settings", b"proxy-authorization")
+)
+_ANSWER = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r\n]*\r\n(?:[!-9;-~]+: [^\r\n]*\r\n)*\r\n")
+_ANSWER_LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]+)\r\n")
+_WRITTEN = frozenset(
+    b"host content-length transfer-encoding forwarded x-real-ip "
+    b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
 )
 _UPGRADE = {b"connection": [b"Upgrade"], b"upgrade": [b"websocket"]}
 
@@ -78,6 +84,41 @@ def judge(data: bytes, client: bytes) -> tuple[list[Reached], bytes]:
     return found, rest
 
 
+def statuses(data: bytes, methods: list[bytes]) -> list[int]:
+    """The statuses of the answers that a client has read, each with its Content-Length, to requests of ``methods``."""
+    found: list[int] = []
+    for method in [*methods, b"GET"]:
+        if not data:
+            break
+        match = _ANSWER.match(data)
+        assert match, data[:200]
+        found.append(int(match[1]))
+        length = _ANSWER_LENGTH.search(match[0])
+        data = data[match.end() + (int(length[1]) if length and method != b"HEAD" else 0) :]
+    assert not data, data[:200]
+    return found
+
+
+def check(case: Case, requests: list[Reached], begun: int, answers: bytes, *, pieces: bool) -> None:
+    """Is that what was to come of ``case``, with a GET of ``/probe`` behind it?
+
+    ``requests`` reached the backend, ``begun`` others were cut off there; the client has read ``answers``. ``pieces``:
+    it was not sent as a whole.
+    """
+    expected = [*case.reaches] if case.closes else [*case.reaches, Reached(b"GET", b"/probe")]
+    # Where the client sends no Host, it is for the proxy to say.
+    hosts = [each.host for each in expected]
+    assert [request._replace(host=b"") if b"" in hosts else request for request in requests] == [
+        each._replace(host=b"") if b"" in hosts else each for each in expected
+    ]
+    assert begun <= case.begins
+    told = statuses(answers, [each.method for each in expected])
+    assert told[: len(expected)] == [200] * len(expected)
+    # In pieces a line may be refused before it is whole: then nobody knows yet what else is wrong with it.
+    own = {(case.refused,), (400,) if pieces else (case.refused,)} if case.refused else {()}
+    assert tuple(told[len(expected) :]) in own
+
+
 def _fields(lines: bytes) -> Fields:
     pairs = (line.split(b": ", 1) for line in lines.split(b"\r\n")[:-1])
     return tuple((name.lower(), value.strip(b" \t")) for name, value in pairs)
@@ -111,8 +152,7 @@ def _theirs(fields: Fields) -> Fields:
     return tuple(
         (name, value)
         for name, value in fields
-        if name not in (b"host", b"content-length", b"transfer-encoding", b"forwarded", b"x-real-ip")
-        and not name.startswith(b"x-forwarded-")
+        if name not in _WRITTEN
         and not (name == b"via" and value in (b"1.0 stickyproxy", b"1.1 stickyproxy"))
         and not (name == b"x-request-id" and _OWN_ID.fullmatch(value))
     )
