@@ -16,10 +16,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate, IHidingAffinity
+from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate
 from stickyproxy.model import Arrival, Backend, Outcome
-from stickyproxy.sansio.cookies import strip
-from stickyproxy.sansio.forwarding import Hide
+from stickyproxy.sansio.affinity.chain import hiding
 from stickyproxy.sansio.selection import Choice, Selected, select
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ class Cluster:
         #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may; or an awaitable.
         self.select: Callable[..., Selected[Member]] = partial(select, self.members, affinity, balancer)
         #: What a backend is to see of the value of a Cookie field, if not all of it.
-        self.hide = _hiding(affinity)
+        self.hide = hiding(affinity)
         #: Sees the answers, and may change them, if the affinity wants to.
         self.answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
 
@@ -195,16 +194,6 @@ class Cluster:
         """Close every idle backend connection."""
         for member in self.members.values():
             member.close_idle()
-
-
-def _hiding(affinity: IAffinity) -> Hide | None:
-    if IHidingAffinity.providedBy(affinity):
-        hide: Hide = affinity.hide
-        return hide
-    if affinity.cookie is None:
-        return None
-    mark = affinity.cookie + b"="
-    return lambda value: strip(value, mark)
 
 
 def _nothing(_: object) -> None:

@@ -104,7 +104,34 @@ class IAnsweringAffinity(IAffinity):
         """
 
 
+class IRankingAffinity(IAffinity):
+    """An affinity that knows whose turn it is when a backend may not serve its clients."""
+
+    def ranking(arrival: Arrival) -> Sequence[str]:
+        """The ids (str) of all backends of the cluster, the best for ``arrival`` first; empty: ask the balancer."""
+
+
 class IStrictAffinity(IAffinity):
     """An affinity whose clients are not to be served by another backend than their own."""
 
     lost_status = Attribute("int: the status of the answer where that is gone, as 404; 0: another may serve them.")
+
+
+class ISessionStore(Interface):
+    """Where learned sessions are kept: which backend serves who is known under a key. Clusters may share one."""
+
+    def find(key: bytes) -> str | Awaitable[str | None] | None:
+        """The id (str) of the backend of the session that has ``key``, None: there is none.
+
+        The session counts as seen now. A store in another process returns an awaitable.
+        """
+
+    def bind(keys: Sequence[bytes], backend_id: str, lifetime: float | None = None) -> None:
+        """One session has all of ``keys``, and is served by ``backend_id`` from now on.
+
+        It is the session that has the first of them that is known, else a new one. ``lifetime``: it ends after so many
+        seconds, whatever happens; None: as the store has it. A store that has to wait does so by itself.
+        """
+
+    def forget(key: bytes) -> None:
+        """The session that has ``key`` ends, for all its keys."""

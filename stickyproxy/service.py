@@ -23,19 +23,21 @@ from twisted.python.failure import Failure
 from stickyproxy.accesslog import AccessLog
 from stickyproxy.cluster import Cluster, Member, WrapTLS
 from stickyproxy.config.endpoints import host_of
-from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS
+from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS, Named
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.gate import Gate
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity, IBalancer, ISessionStore
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.reactor.turn import Turn
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
+from stickyproxy.sansio.affinity import ChainAffinity
 from stickyproxy.sansio.networks import Networks
+from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.sweep import Sweep
 from stickyproxy.tls import (
@@ -159,8 +161,17 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
     sweep = Sweep.for_timeouts(reactor, timeouts)
     random = Random()
     directory = configuration.path.parent if configuration.path else None
+    groups: dict[str | None, ISessionStore] = {}
     clusters = {
-        spec.name: build_cluster(spec, reactor, extensions, random=random, directory=directory, turn=sweep.turn)
+        spec.name: build_cluster(
+            spec,
+            reactor,
+            extensions,
+            random=random,
+            directory=directory,
+            turn=sweep.turn,
+            sessions=groups.setdefault(group, _session_table(spec)) if (group := spec.sessions.group) else None,
+        )
         for spec in configuration.clusters
     }
     proxy = Proxy(configuration, clusters)
@@ -276,24 +287,39 @@ def build_cluster(
     random: Random,
     directory: Path | None,
     turn: Turn | None = None,
+    sessions: ISessionStore | None = None,
 ) -> Cluster:
     """One cluster on its own, for ``AffinityResource`` and protocols of your own. Raises as ``build`` does.
 
-    ``turn``: the one of ``reactor``, None: one of its own.
+    ``turn``: the one of ``reactor``, None: one of its own. ``sessions``: what it shares with its group, None: its own.
     """
     turn = turn or Turn.of(reactor)
     members = [_member(spec, backend, reactor, turn) for backend in spec.backends]
-    affinity = extensions.of(IAffinity)[spec.affinity.name]
-    balancer = extensions.of(IBalancer)[spec.balance.name]
-    context: dict[str, Any] = {"cluster": spec.name, "clock": time.time, "random": random}
-    if any("key_ring" in signature(extension.make).parameters for extension in (affinity, balancer)):
+    context: dict[str, Any] = {
+        "cluster": spec.sessions.group or spec.name,
+        "clock": time.time,
+        "random": random,
+        "sessions": _session_table(spec) if sessions is None else sessions,
+    }
+    wanted: list[tuple[Any, str]] = [(IAffinity, link.name) for link in spec.affinity.links or (spec.affinity,)]
+    wanted.append((IBalancer, spec.balance.name))
+    if any("key_ring" in signature(extensions.of(interface)[name].make).parameters for interface, name in wanted):
         context["key_ring"] = _key_ring(spec, directory)
-    return Cluster(
-        spec,
-        members,
-        make(affinity, spec.affinity.options, **context),
-        make(balancer, spec.balance.options, **context),
-    )
+
+    def affinity_of(named: Named) -> IAffinity:
+        if named.links:
+            chain: IAffinity = ChainAffinity([affinity_of(link) for link in named.links])
+            return chain
+        made: IAffinity = make(extensions.of(IAffinity)[named.name], named.options, **context)
+        return made
+
+    balancer = make(extensions.of(IBalancer)[spec.balance.name], spec.balance.options, **context)
+    return Cluster(spec, members, affinity_of(spec.affinity), balancer)
+
+
+def _session_table(spec: ClusterSpec) -> SessionTable:
+    kept = spec.sessions
+    return SessionTable(time.time, idle=kept.idle, lifetime=kept.lifetime, size=kept.size, memory=kept.memory)
 
 
 def _member(spec: ClusterSpec, backend: Backend, reactor: Any, turn: Turn) -> Member:

@@ -17,7 +17,8 @@ from stickyproxy.config.reading import from_tables
 from stickyproxy.config.specs import Named
 from stickyproxy.extensions import Extension, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer, IExtension
-from stickyproxy.sansio.affinity import CookieAffinity, SourceAffinity
+from stickyproxy.sansio.affinity import CookieAffinity, TableAffinity
+from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sansio.tokens import KeyRing
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,7 @@ CONTEXT: dict[str, Any] = {
     "key_ring": KeyRing([b"k" * 32]),
     "clock": lambda: 1.7e9,
     "random": Random(1),
+    "sessions": SessionTable(lambda: 1.7e9),
 }
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -87,7 +89,7 @@ def test_make() -> None:
     cookie = make(affinities["cookie"], {"name": "STICKY", "max_age": 60.0}, **CONTEXT)
     assert isinstance(cookie, CookieAffinity)
     assert cookie.cookie == b"STICKY"
-    assert isinstance(make(affinities["source"], {"size": 10}, **CONTEXT), SourceAffinity)
+    assert isinstance(make(affinities["source"], {"ipv4_prefix": 24}, **CONTEXT), TableAffinity)
     assert make(affinities["none"], {}, **CONTEXT).remembers is False
     assert make(Extension("dice", IBalancer, lambda random: random), {}, **CONTEXT) is CONTEXT["random"]
 

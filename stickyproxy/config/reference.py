@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import access, forms, limits, specs
+from stickyproxy.config import access, forms, limits, sessions, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     LATER_NAMES,
@@ -38,6 +38,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("frontend.NAME.access.rate", access.Rate),
     ("cluster.NAME", specs.Cluster),
     ("cluster.NAME.backends.NAME", forms.BackendTable),
+    ("cluster.NAME.sessions", sessions.Sessions),
     ("cluster.NAME.timeouts", limits.ClusterTimeouts),
     ("cluster.NAME.limits", limits.AnswerLimits),
     ("cluster.NAME.pool", specs.Pool),
@@ -62,6 +63,17 @@ that tells every mistake in it and serves nothing. `conf/` has samples.
 """
 
 
+AFFINITIES = """\
+## Affinities
+
+How a client keeps its backend: `affinity = "NAME"`, or a table of `by` and options. `"header:X-User"` gives the
+first option of `"header"`, and so on.
+
+`by = ["cookie", "header:X-User"]` makes several one: the first that knows the client is right, and all remember it. An
+entry may be a table of its own.
+"""
+
+
 def render(extensions: Extensions) -> str:
     """The whole reference, for ``extensions``."""
     tables = {key for keys in LATER_KEYS.values() for key in keys}
@@ -70,7 +82,7 @@ def render(extensions: Extensions) -> str:
         [
             OPENING,
             *(_table(where, spec) for where, spec in TABLES),
-            '## Affinities\n\nHow a client keeps its backend: `affinity = "NAME"`, or a table of `by` and options.\n',
+            AFFINITIES,
             *_extensions(extensions, IAffinity),
             '## Balancers\n\nHow a new client gets its backend: `balance = "NAME"`, or a table of `by` and options.\n',
             *_extensions(extensions, IBalancer),

@@ -15,13 +15,13 @@ import attrs
 
 from stickyproxy.config.limits import Limits
 from stickyproxy.config.mistakes import Keys, dotted
-from stickyproxy.config.structure import Extensions, signs
+from stickyproxy.config.structure import Extensions, asks_for, shorthand
 from stickyproxy.interfaces import IAffinity
 
 Found = tuple[Keys, str]
 
 #: Affinities that need HTTP, since the client has to carry something.
-HTTP_AFFINITIES = frozenset({"cookie"})
+HTTP_AFFINITIES = frozenset({"cookie", "header", "query", "path", "host", "bearer"})
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("routes",),
     ("trusted_proxies",),
@@ -45,6 +45,7 @@ def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterato
         users = {key: f for key, f in frontends.items() if name in _used(f)}
         for keys, message in _cluster(cluster, users, extensions):
             yield ("cluster", name, *keys), message
+    yield from _groups(clusters)
 
 
 def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
@@ -98,22 +99,49 @@ def _networks(value: Any) -> set[str]:
 
 def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:
     tcp = [name for name, frontend in users.items() if frontend.get("protocol") == "tcp"]
-    affinity = cluster.get("affinity", "none")
-    affinity = affinity.get("by") if isinstance(affinity, dict) else affinity
-    if tcp and isinstance(affinity, str) and affinity in HTTP_AFFINITIES:
-        where = dotted(("frontend", tcp[0]))
-        yield ("affinity", "by"), f'"{affinity}" needs HTTP, but {where} is TCP: use "source", or another cluster there'
+    affinities = _affinities(cluster.get("affinity", "none"), extensions)
+    for affinity in affinities:
+        if tcp and affinity in HTTP_AFFINITIES and len(affinities) == 1:
+            where = dotted(("frontend", tcp[0]))
+            message = f'"{affinity}" needs HTTP, but {where} is TCP: use "source", or another cluster there'
+            yield ("affinity", "by"), message
     if tcp and len(tcp) == len(users):
         for keys in HTTP_CLUSTER_KEYS:
             if _has(cluster, keys):
                 yield keys, 'only for HTTP, but every frontend of this cluster has protocol = "tcp"'
-    extension = extensions.of(IAffinity).get(affinity) if isinstance(affinity, str) else None
-    if extension is not None and not signs(extension):
-        for key in {"keys", "key_file"} & cluster.keys():
-            yield (key,), f'affinity "{affinity}" signs nothing: leave this out'
+    known = [found for name in affinities if (found := extensions.of(IAffinity).get(name)) is not None]
+    what = f'affinity "{" + ".join(affinities)}"'
+    if len(known) == len(affinities):
+        signing = any(asks_for(extension, "key_ring") for extension in known)
+        for key in sorted({"keys", "key_file"} & cluster.keys()):
+            if not signing:
+                yield (key,), f"{what} signs nothing: leave this out"
+        if "sessions" in cluster and not (signing or any(asks_for(extension, "sessions") for extension in known)):
+            yield ("sessions",), f"{what} keeps none: leave this out"
     if "keys" in cluster and "key_file" in cluster:
         yield ("key_file",), "stands beside keys: keep one of them"
     yield from _backend_tls(cluster)
+
+
+def _affinities(value: Any, extensions: Extensions) -> list[str]:
+    """The names of a cluster's affinity, or of the links of a chain, as far as they are names."""
+    value = value.get("by") if isinstance(value, dict) else value
+    links = value if isinstance(value, list) else [value]
+    names = [link.get("by") if isinstance(link, dict) else link for link in links]
+    return [shorthand(name, extensions.of(IAffinity))[0] for name in names if isinstance(name, str)]
+
+
+def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:
+    """Clusters that share sessions keep them alike."""
+    first: dict[Any, str] = {}
+    for name, cluster in clusters.items():
+        group = _table(cluster, "sessions").get("group")
+        if not isinstance(group, str):
+            continue
+        other = first.setdefault(group, name)
+        for key in ("sessions", "keys", "key_file"):
+            if cluster.get(key) != clusters[other].get(key):
+                yield ("cluster", name, key), f'differs from cluster.{other}, which shares the group "{group}"'
 
 
 def _backend_tls(cluster: Mapping[str, Any]) -> Iterator[Found]:

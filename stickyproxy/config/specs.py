@@ -14,6 +14,7 @@ import attrs
 
 from stickyproxy.config.access import Access
 from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
+from stickyproxy.config.sessions import Sessions
 from stickyproxy.config.units import (
     AccessLog,
     AnyPath,
@@ -201,10 +202,14 @@ class BackendTLS:
 
 @attrs.frozen
 class Named:
-    """An extension by name with its options (checked against its ``make``, converted to what that wants)."""
+    """An extension by name with its options (checked against its ``make``, converted to what that wants).
+
+    ``links``: a chain of them instead, the first of which that has an answer is right.
+    """
 
     name: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    links: tuple[Named, ...] = ()
 
 
 @attrs.frozen
@@ -246,6 +251,7 @@ class Cluster:
             "HAProxy `cookie`/`stick-table`, nginx `sticky`, Envoy `stateful_session`",
         ),
     )
+    sessions: Sessions = Sessions()  # noqa: RUF009 (frozen)
     timeouts: ClusterTimeouts = ClusterTimeouts()  # noqa: RUF009 (frozen)
     limits: AnswerLimits = AnswerLimits()  # noqa: RUF009 (frozen)
     pool: Pool = Pool()

@@ -24,12 +24,12 @@ from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Backend
 
 #: Parameters of an extension's ``make`` that are filled in, not configured.
-INJECTED = frozenset({"cluster", "key_ring", "clock", "random"})
+INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions"})
 #: Keys and names that are documented for a later version: not misspelled, and not accepted either.
 LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"}), Cluster: frozenset({"probe"})}
 LATER_NAMES: Mapping[Any, frozenset[str]] = {
     IBalancer: frozenset({"random-two", "consistent-hash"}),
-    IAffinity: frozenset({"header", "query", "path", "learned"}),
+    IAffinity: frozenset({"learned"}),
 }
 LATER = "not available in this version"
 
@@ -47,9 +47,18 @@ def options(extension: Any) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters.items() if name not in INJECTED and p.kind is not p.VAR_KEYWORD}
 
 
-def signs(extension: Any) -> bool:
-    """Whether an ``IExtension`` provider asks for the key ring of its cluster."""
-    return "key_ring" in inspect.signature(extension.make).parameters
+def asks_for(extension: Any, what: str) -> bool:
+    """Whether an ``IExtension`` provider asks for one of ``INJECTED``: the key ring of its cluster, say."""
+    return what in inspect.signature(extension.make).parameters
+
+
+def shorthand(name: str, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """``"header:X-User"`` is the first option of ``"header"``: its name, and that option."""
+    kind, colon, first = name.partition(":")
+    if not colon or kind not in known:
+        return name, {}
+    key = next(iter(options(known[kind])), None)
+    return (kind, {key: first}) if key is not None else (name, {})
 
 
 def kind_of(type_: Any) -> Kind | None:
@@ -176,13 +185,17 @@ class Structure:
         return cls(**given, **self._keys(value, types_, required, later, "unknown key"))
 
     def _named(self, value: Any, interface: Any) -> Named:
-        table = {"by": value} if isinstance(value, str) else value
+        table = {"by": value} if isinstance(value, str | list) else value
         if not isinstance(table, dict):
             raise ValueError(f'expected a name or a table with "by", found {found(value)}')
         by: Keys = ("by",) if table is value else ()
         name, known = table.get("by"), self.extensions.of(interface)
+        if isinstance(name, list) and interface is IAffinity:
+            return self._chain(name, table, by)
         if not isinstance(name, str):
             raise Wrong((by, f"required: expected one of: {', '.join(sorted(known))}"))
+        name, given = shorthand(name, known)
+        table = {**given, **table}
         if name not in known:
             later = name in LATER_NAMES.get(interface, ())
             raise Wrong((by, f'"{name}" is {LATER}' if later else f'unknown name "{name}"; {instead(name, known)}'))
@@ -191,6 +204,21 @@ class Structure:
         required = {key for key, p in parameters.items() if p.default is p.empty}
         given = {key: item for key, item in table.items() if key != "by"}
         return Named(name, self._keys(given, types_, required, frozenset(), f'unknown option of "{name}"'))
+
+    def _chain(self, links: list[Any], table: dict[str, Any], by: Keys) -> Named:
+        """Several affinities as one; each is written as if it were alone."""
+        gather, result = Gather(), []
+        for key in table.keys() - {"by"}:
+            gather.add((key,), f'in a list, say whose option it is: {{ by = "…", {key} = … }}')
+        for position, link in enumerate(links):
+            with gather.at(*by, position):
+                result.append(self._named(link, IAffinity))
+                if result[-1].links:
+                    raise ValueError("a list within a list: write the names in one")
+        if not links:
+            gather.add(by, "expected at least one name, found none")
+        gather.finish()
+        return Named(" + ".join(link.name for link in result), links=tuple(result))
 
     def _keys(
         self, table: dict[str, Any], types_: dict[str, Any], required: set[str], later: frozenset[str], unknown: str

@@ -229,6 +229,24 @@ def _realm(value: object, _: Place) -> str:
     return text
 
 
+def _key_part(kind: str) -> Callable[[object, Place], str]:
+    """Reads what stands behind the colon of a key of this kind."""
+
+    def read(value: object, _: Place) -> str:
+        text = expect_text(value, "a string")
+        find_key(f"{kind}:{text}")
+        return text
+
+    return read
+
+
+def _group(value: object, _: Place) -> str:
+    text = expect_text(value, "a name")
+    if not NAME.fullmatch(text):
+        raise ValueError("a name is made of up to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
 def _secret(value: object, _: Place) -> bytes:
     secret = expect_text(value, SIGNING_KEY).encode()
     if len(secret) < 16:
@@ -263,6 +281,10 @@ ListenEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:8080"', _e
 BackendEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:127.0.0.1:9001"', _endpoint(check_backend))]
 Network = Annotated[str, Kind(NETWORK, _network)]
 ClusterName = Annotated[str, Kind("the name of a cluster", _cluster)]
+FieldName = Annotated[str, Kind("the name of a field", _key_part("header"))]
+ParameterName = Annotated[str, Kind("the name of a parameter", _key_part("query"))]
+KeyPattern = Annotated[str, Kind("a regular expression with one group", _key_part("path"))]
+GroupName = Annotated[str, Kind("a name of letters, digits, dots, dashes and underscores", _group)]
 HostPattern = Annotated[str, Kind(HOST, _host)]
 ServerName = Annotated[str, Kind("a host name or an address", _server_name)]
 PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]

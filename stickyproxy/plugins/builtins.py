@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from stickyproxy.config.units import Count, Duration, Told, whole
+from stickyproxy.config.units import Duration, Told
 from stickyproxy.extensions import Extension
 from stickyproxy.interfaces import IAffinity, IBalancer
-from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity, SourceAffinity
+from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity
 from stickyproxy.sansio.balancing import LeastConnections, RoundRobin
 from stickyproxy.sansio.cookies import CookieTemplate
 from stickyproxy.sansio.tokens import KeyRing
@@ -52,25 +52,7 @@ def _cookie(
     return CookieAffinity(template, key_ring, cluster, clock)
 
 
-def _source(
-    clock: Callable[[], float],
-    ipv4_prefix: Annotated[
-        int, whole(1, 32), Told("The bits of an IPv4 address that tell clients apart.", "HAProxy `src,ipmask()`")
-    ] = 32,
-    ipv6_prefix: Annotated[int, whole(1, 128), Told("The same for IPv6.", "HAProxy `src,ipmask()`")] = 64,
-    idle: Annotated[
-        Duration, Told("When a client that is not seen is forgotten.", "HAProxy `stick-table … expire`")
-    ] = 1800.0,
-    size: Annotated[
-        Count, Told("How many are remembered; then the longest unseen is forgotten.", "HAProxy `stick-table … size`")
-    ] = 100_000,
-) -> SourceAffinity:
-    """The client's address, learned: adding a backend moves nobody. Clients behind one address share a backend."""
-    return SourceAffinity(clock, ipv4_prefix, ipv6_prefix, idle, size)
-
-
 no_affinity = Extension("none", IAffinity, NoAffinity)
 cookie = Extension("cookie", IAffinity, _cookie)
-source = Extension("source", IAffinity, _source)
 round_robin = Extension("round-robin", IBalancer, RoundRobin)
 least_connections = Extension("least-connections", IBalancer, LeastConnections)

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stickyproxy.errors import SessionLost
-from stickyproxy.interfaces import IAffinity, IBalancer, IStrictAffinity
+from stickyproxy.interfaces import IAffinity, IBalancer, IRankingAffinity, IStrictAffinity
 from stickyproxy.model import Arrival, BackendState, Outcome
 
 _NONE, _NEW, _KEPT, _REBOUND = Outcome  # a look-up in an enumeration costs ten times one in a module
@@ -103,4 +103,9 @@ def _choose(
     free = [each for each in members.values() if each.state is _UP and each.weight]
     if tried:
         free = [each for each in free if each.id not in tried]
+    if bound is not None and IRankingAffinity.providedBy(affinity):
+        eligible = {each.id: each for each in free}
+        ranked = next((id for id in affinity.ranking(arrival) if id in eligible), None)
+        if ranked is not None:
+            return Choice(eligible[ranked], outcome)
     return Choice(balancer.choose(free, arrival), outcome) if free else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +9,10 @@ from hypothesis import strategies as st
 from stickyproxy.conformance import check_affinity, make_arrival
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import GONE, Arrival
-from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity, SourceAffinity
+from stickyproxy.sansio.affinity import ChainAffinity, CookieAffinity, HashAffinity, NoAffinity, TableAffinity
 from stickyproxy.sansio.cookies import CookieTemplate
+from stickyproxy.sansio.keys import find_key
+from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sansio.tokens import KeyRing
 
 KEY, OLD_KEY = b"k" * 32, b"o" * 32
@@ -34,10 +34,25 @@ def by_cookie(*keys: bytes, cluster: str = "app", ids: str = "abc", clock: Clock
     return affinity
 
 
-def by_source(clock: Clock | None = None, **options: int) -> SourceAffinity:
-    affinity = SourceAffinity(clock or Clock(), **options)
+def by_key(word: str, sessions: SessionTable | None = None, space: str = "") -> TableAffinity:
+    affinity = TableAffinity(find_key(word), space or word, SessionTable(Clock()) if sessions is None else sessions)
     affinity.members("abc")
     return affinity
+
+
+def by_source() -> TableAffinity:
+    return by_key("source")
+
+
+def by_hash() -> HashAffinity:
+    affinity = HashAffinity(find_key("source"))
+    affinity.members("abcd")
+    return affinity
+
+
+def by_chain() -> ChainAffinity:
+    sessions = SessionTable(Clock())
+    return ChainAffinity([by_cookie(), by_key("header:x-user", sessions), by_key("query:client", sessions)])
 
 
 def from_address(address: str) -> Arrival:
@@ -50,7 +65,7 @@ def given_cookie(answer: bytes | None) -> bytes:
     return answer.partition(b";")[0]
 
 
-@pytest.mark.parametrize("make", [by_cookie, by_source, NoAffinity])
+@pytest.mark.parametrize("make", [by_cookie, by_source, by_chain, NoAffinity])
 def test_contract(make: type[IAffinity]) -> None:
     """Every affinity that comes with stickyproxy keeps the contract that it asks of yours."""
     check_affinity(make)
@@ -178,7 +193,7 @@ def test_source() -> None:
 )
 def test_source_networks(first: str, second: str, same: bool) -> None:
     """Clients of one network share a backend, however their addresses are written."""
-    affinity = by_source(ipv4_prefix=24)
+    affinity = by_key("source/24")
     affinity.bind(from_address(first), "b")
     assert (affinity.recall(from_address(second)) == "b") is same
 
@@ -186,36 +201,11 @@ def test_source_networks(first: str, second: str, same: bool) -> None:
 @pytest.mark.parametrize("client", ["unix", "", "nonsense", "192.0.2.1:80", "192.0.2.1\x00"])
 def test_source_without_an_address(client: str) -> None:
     """Who has no IP address is bound to nothing, and fills no memory."""
-    affinity = by_source()
+    sessions = SessionTable(Clock())
+    affinity = by_key("source", sessions)
     affinity.bind(from_address(client), "b")
     assert affinity.recall(from_address(client)) is None
-    assert len(affinity) == 0
-
-
-def test_source_is_forgotten_when_idle() -> None:
-    """A client is forgotten after the idle time, which starts anew with every visit; its memory goes as others come."""
-    clock = Clock()
-    affinity = by_source(clock, idle=60)
-    affinity.bind(from_address("192.0.2.1"), "a")
-    affinity.bind(from_address("192.0.2.2"), "b")
-    clock.now += 50
-    assert affinity.recall(from_address("192.0.2.1")) == "a"
-    clock.now += 50
-    assert affinity.recall(from_address("192.0.2.1")) == "a"
-    assert affinity.recall(from_address("192.0.2.2")) is None
-    clock.now += 61
-    affinity.bind(from_address("192.0.2.3"), "c")
-    assert len(affinity) == 1
-
-
-def test_source_is_bounded() -> None:
-    """However many clients come, memory stays within its bound, and the longest unseen goes first."""
-    affinity = by_source(size=10)
-    affinity.bind(from_address("192.0.2.0"), "a")
-    for number in range(1, 100):
-        affinity.bind(from_address(f"192.0.2.{number}"), "b")
-        assert affinity.recall(from_address("192.0.2.0")) == "a"
-    assert len(affinity) == 10
+    assert len(sessions) == 0
 
 
 def test_source_keeps_who_is_bound_when_backends_change() -> None:
@@ -227,13 +217,6 @@ def test_source_keeps_who_is_bound_when_backends_change() -> None:
         assert affinity.recall(from_address("192.0.2.1")) == "b"
 
 
-@pytest.mark.parametrize("options", [{"ipv4_prefix": 33}, {"ipv6_prefix": 0}, {"size": 0}, {"idle": 0}])
-def test_source_bad_options(options: dict[str, Any]) -> None:
-    """Options that cannot be are refused."""
-    with pytest.raises(ValueError, match=r"prefix|idle"):
-        by_source(**options)
-
-
 @given(st.text(max_size=40))
 def test_source_no_text_raises(client: str) -> None:
     """Whatever stands where an address should be, nobody is bound outside the cluster and nothing is raised."""
@@ -241,3 +224,90 @@ def test_source_no_text_raises(client: str) -> None:
     assert affinity.recall(from_address(client)) is None
     affinity.bind(from_address(client), "a")
     assert affinity.recall(from_address(client)) in (None, "a")
+
+
+def user(name: str, *cookies: bytes, query: str = "") -> Arrival:
+    """A request of somebody with a name in X-User, perhaps cookies, perhaps ``?client=``."""
+    arrival = make_arrival(0, cookies)
+    assert arrival.head is not None
+    plain = [b"X-User", b": ", name.encode(), b"\r\n"] if name else []
+    return arrival._replace(head=arrival.head._replace(plain=plain, target=b"/?client=" + query.encode()))
+
+
+def test_a_chain_knows_by_any() -> None:
+    """Known by the cookie, a client is then known by its name alone, too; and who comes with his name gets a cookie."""
+    affinity = by_chain()
+    affinity.members("abc")
+    first = given_cookie(affinity.bind(user(""), "b"))
+    assert affinity.bind(user("ann", first), "b") is None
+    assert affinity.recall(user("ann")) == "b"
+    again = given_cookie(affinity.bind(user("ann"), "b"))
+    assert affinity.recall(user("", again)) == "b"
+    assert affinity.hide(b"x=y; " + again) == b"x=y"
+
+
+def test_a_chain_asks_in_order() -> None:
+    """Where two of a chain differ the first is right, unless its backend is gone."""
+    affinity = by_chain()
+    affinity.members("abc")
+    cookie = given_cookie(affinity.bind(user(""), "a"))
+    affinity.bind(user("ann"), "b")
+    assert affinity.recall(user("ann", cookie)) == "a"
+    affinity.members("bc")
+    assert affinity.recall(user("ann", cookie)) == "b"
+    assert affinity.recall(user("", cookie)) == GONE
+
+
+def test_one_session_of_all_keys() -> None:
+    """All keys that a chain has seen together are one session: moved by one of them, it is moved for all."""
+    sessions = SessionTable(Clock())
+    affinity = ChainAffinity([by_key("header:x-user", sessions), by_key("query:client", sessions)])
+    affinity.members("abc")
+    affinity.bind(user("ann", query="7"), "a")
+    assert (len(sessions), affinity.recall(user("", query="7"))) == (1, "a")
+    affinity.bind(user("ann"), "c")
+    assert affinity.recall(user("", query="7")) == "c"
+    affinity.forget(user("", query="7"))
+    assert (len(sessions), affinity.recall(user("ann"))) == (0, None)
+
+
+def test_two_cookies_in_a_chain() -> None:
+    """Two cookies of ours in one chain are refused: an answer can set only one."""
+    with pytest.raises(ValueError, match="only one"):
+        ChainAffinity([by_cookie(), by_cookie()])
+
+
+def test_a_space_is_shared_by_protocols() -> None:
+    """What HTTP shows in a field and TCP in its first bytes is the same client where both name the same space."""
+    sessions = SessionTable(Clock())
+    web, device = by_key("header:x-user", sessions, "user"), by_key("key", sessions, "user")
+    web.bind(user("ann"), "b")
+    assert device.recall(Arrival("192.0.2.9", False, None, b"ann")) == "b"
+    assert by_key("key", sessions).recall(Arrival("192.0.2.9", False, None, b"ann")) is None
+
+
+def test_hash_moves_few() -> None:
+    """By hash, clients come back without any memory; about one in n moves when one of n backends comes or goes."""
+    clients = [from_address(f"10.{number >> 8}.{number & 255}.1") for number in range(4000)]
+    affinity = by_hash()
+    homes = [affinity.recall(client) for client in clients]
+    assert [by_hash().recall(client) for client in clients] == homes
+    assert all(850 < homes.count(id) < 1150 for id in "abcd")
+    affinity.members("edcba")
+    moved = sum(affinity.recall(client) != home for client, home in zip(clients, homes, strict=True))
+    assert 650 < moved < 950  # a fifth is 800
+    affinity.members("abc")
+    for client, home in zip(clients, homes, strict=True):
+        assert home == "d" or affinity.recall(client) == home
+    assert by_hash().recall(Arrival("unix", False)) is None
+
+
+def test_hash_has_a_second_choice() -> None:
+    """While a backend is away, each of its clients by hash has one other backend, and always the same."""
+    affinity = by_hash()
+    clients = [from_address(f"10.0.{number}.1") for number in range(200)]
+    for client in clients:
+        first, second, *_ = affinity.ranking(client)
+        affinity.members(set("abcd") - {first})
+        assert affinity.recall(client) == second
+        affinity.members("abcd")

@@ -15,9 +15,11 @@ from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import Backend, BackendState, Outcome, Peer, Side
-from stickyproxy.sansio.affinity import NoAffinity, SourceAffinity
+from stickyproxy.sansio.affinity import NoAffinity, TableAffinity
 from stickyproxy.sansio.balancing import RoundRobin
+from stickyproxy.sansio.keys import find_key
 from stickyproxy.sansio.proxyprotocol import header_v1, header_v2
+from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryEndpoint, MemoryTransport
 from stickyproxy.wires.tcp import BackendProtocol, FrontendProtocol, TCPFrontendFactory
@@ -277,7 +279,7 @@ def test_abort_drops_both_sides():
 
 def test_affinity_by_source_brings_a_client_back():
     """Every connection of one address goes to one backend, which is whom the PROXY header named, not the proxy."""
-    site = Site(affinity=SourceAffinity(lambda: 0.0))
+    site = Site(affinity=TableAffinity(find_key("source"), "source", SessionTable(lambda: 0.0)))
     for host in ("203.0.113.9", "203.0.113.10"):
         for port in range(3):
             site.connect(IPv4Address("TCP", host, port))
@@ -287,7 +289,7 @@ def test_affinity_by_source_brings_a_client_back():
 
 def test_affinity_outcomes_are_recorded():
     """new, kept, and rebound when the backend is gone: the log tells which."""
-    site = Site(affinity=SourceAffinity(lambda: 0.0))
+    site = Site(affinity=TableAffinity(find_key("source"), "source", SessionTable(lambda: 0.0)))
 
     def visit():
         client = site.connect()

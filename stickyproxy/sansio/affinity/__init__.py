@@ -1,7 +1,9 @@
 """The affinities: the memory of who is served by whom. Each provides ``interfaces.IAffinity``. Floor 2, pure."""
 
+from stickyproxy.sansio.affinity.chain import ChainAffinity
 from stickyproxy.sansio.affinity.cookie import CookieAffinity
+from stickyproxy.sansio.affinity.hashed import HashAffinity
 from stickyproxy.sansio.affinity.none import NoAffinity
-from stickyproxy.sansio.affinity.source import SourceAffinity
+from stickyproxy.sansio.affinity.table import TableAffinity
 
-__all__ = ["CookieAffinity", "NoAffinity", "SourceAffinity"]
+__all__ = ["ChainAffinity", "CookieAffinity", "HashAffinity", "NoAffinity", "TableAffinity"]
