@@ -10,10 +10,8 @@ wants his own forgotten would have to spend more from every other address than h
 from __future__ import annotations
 
 import heapq
-from functools import lru_cache
-from ipaddress import IPv6Network
 
-from stickyproxy.sansio.networks import address_of
+from stickyproxy.sansio.networks import block_of
 
 #: Addresses whose buckets are kept, 20 MB of them at most.
 SIZE = 1 << 16
@@ -74,12 +72,6 @@ class TokenBuckets:
             heapq.heapreplace(self._due, (full, key))
 
 
-@lru_cache(maxsize=4096)
 def bucket_of(address: str) -> str:
     """Whose bucket a client takes from: that of its IPv4 address, or of its /64, which one host may have whole."""
-    if ":" not in address:
-        return address
-    parsed = address_of(address)
-    if parsed is None or parsed.version == 4:
-        return str(parsed or address)
-    return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
+    return block_of(address) or address

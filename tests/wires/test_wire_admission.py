@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 GET = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+SWITCHED = (
+    b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
 
 
 class Door:
@@ -42,6 +52,14 @@ class Door:
         client = self.client(host)
         assert client is not None
         return client
+
+
+def refused(door: Door) -> bytes:
+    """What one more client is told; it leaves then."""
+    client = door.open()
+    client.deliver(GET)
+    client.lose()
+    return client.take()
 
 
 def test_at_the_limit_and_past_it(house: Make) -> None:
@@ -94,6 +112,23 @@ def test_the_address_of_a_proxy_header_counts(house: Make) -> None:
     assert statuses == [b"", b"", b"429"] and door.admission.open == 2
     last.lose()
     assert door.admission.open == 2 and door.factory.refusals == 0
+
+
+def test_a_tunnel_counts_as_long_as_it_lives(house: Make) -> None:
+    """A WebSocket is a connection until its end, whichever side ends it, and not a moment longer."""
+    door = Door(house(), 1)
+    for ended_by_client in (True, False):
+        client = door.open()
+        client.deliver(UPGRADE)
+        backend = door.it.accepted("a" if ended_by_client else "b")
+        backend.deliver(SWITCHED)
+        client.deliver(b"ping")
+        assert b" 101 " in client.take() and backend.written.endswith(b"ping") and door.admission.open == 1
+        assert b"503" in refused(door)
+        (client if ended_by_client else backend).lose(ConnectionDone())
+        client.turn()
+        backend.turn()
+        assert not client.connected and door.admission.open == 0 and not door.it.factory.connections
 
 
 def test_who_refuses_to_leave(house: Make) -> None:
