@@ -80,6 +80,7 @@ _BAD_CHUNKS = {
     "an extension of 300 bytes": b"2;" + b"a" * 300 + b"\r\nok\r\n",
     "more extensions than 16 KiB": (b"1;" + b"a" * 200 + b"\r\nd\r\n") * 100,
     "more content than its size": b"2\r\ndd" + EVIL + b"\r\n",
+    "more content than its size, and an end": b"2\r\ndd" + EVIL + b"\r\n\r\n0\r\n\r\n",
     "a bare LF behind the content": b"1\r\nd\n0\r\n\r\n",
     "a bare CR behind the content": b"1\r\nd\r0\r\n\r\n",
     "nothing behind the content": b"1\r\nd0\r\n\r\n",

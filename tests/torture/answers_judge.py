@@ -117,7 +117,7 @@ class Case:
     """An answer, and what becomes of it.
 
     ``said`` is what the backend says, in pieces; ``later`` what it says when the client has its answer, ``then`` what
-    it does at last. ``kept``: its connection may serve the next request.
+    it does at last. ``kept``: its connection may serve the next request. ``fields`` are more of the request's.
     """
 
     name: str
@@ -128,6 +128,7 @@ class Case:
     then: Then = Then.WAITS
     later: bytes = b""
     kept: bool = False
+    fields: bytes = b""
 
     @property
     def request(self) -> bytes:
@@ -139,7 +140,7 @@ class Case:
             self.method,
             self.name.encode().replace(b" ", b"_"),
             self.minor,
-            length,
+            length + self.fields,
             keep,
             content,
         )

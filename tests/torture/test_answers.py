@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import answers_bodies
 import answers_heads
+import answers_upgrades
 import pytest
 from answers_judge import Case, Then
 from answers_scene import FACES, play, play_early
 
-CASES = [*answers_heads.CASES, *answers_bodies.CASES]
+CASES = [*answers_heads.CASES, *answers_bodies.CASES, *answers_upgrades.CASES]
 #: Those that do not wait for the clock: while a request is not whole its backend may be silent.
 EARLY = [
     case
     for case in CASES
-    if case.method == b"GET" and not case.later and case.sees.status != 504
+    if case.method == b"GET" and not case.later and not case.fields and case.sees.status != 504
     if case.then is not Then.WAITS or case.sees.whole
 ]
 

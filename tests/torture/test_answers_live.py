@@ -13,6 +13,7 @@ from typing import Any
 
 import answers_bodies
 import answers_heads
+import answers_upgrades
 import pytest
 import trustme
 from answers_judge import Case, Ended, Seen, Sees, Then, judge, ok
@@ -20,7 +21,7 @@ from clients import Script, configuration, connect, port_of, reset
 from parts import Proxy
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
-ALL = [*answers_heads.CASES, *answers_bodies.CASES]
+ALL = [*answers_heads.CASES, *answers_bodies.CASES, *answers_upgrades.CASES]
 #: Those in which it matters how a connection ends; over TLS it may also end without close_notify.
 ENDS = [case for case in ALL if case.then is not Then.WAITS or case.later or not case.sees.whole]
 #: Those that take no time. What comes later than the answer could be the next one's, to a proxy that is busy.
