@@ -1,18 +1,18 @@
-"""Does an affinity or a balancer keep its contract? For the tests of whoever writes one. Beside the house.
+"""Does an affinity, a balancer or a stream inspector keep its contract? For the tests of its author. Beside the house.
 
 Each ``check_*`` takes something that makes a new one, and raises ``AssertionError`` with what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 
 import attrs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate
+from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate, IStreamInspector
 from stickyproxy.model import GONE, Arrival, BackendState, RequestHead
 
 _IDS = ("a", "b", "c", "d")
@@ -96,6 +96,33 @@ def check_balancer(make: Callable[[], IBalancer], *, weighted: bool = True) -> N
             balancer.choose(candidates, arrival).active += 1
         for each in candidates:
             _require(abs(each.active - 100 * each.weight) <= 10, "everybody gets his share by weight")
+
+
+def check_inspector(make: Callable[[], IStreamInspector], keys: Mapping[bytes, bytes]) -> None:
+    """``keys``: first bytes of connections, complete, and the key of each (b"": it has none)."""
+    inspector = make()
+    verifyObject(IStreamInspector, inspector)
+    most, seconds = inspector.peek_bytes, inspector.peek_timeout
+    _require(isinstance(most, int) and most > 0, "peek_bytes is a number of bytes")
+    _require(isinstance(seconds, int | float) and seconds > 0, "peek_timeout is a number of seconds")
+    _require(inspector.inspect(b"") is None, "it waits for the first byte")
+    for data, key in keys.items():
+        _require(inspector.inspect(data[:most]) == key, f"{data!r} has the key {key!r}")
+        _require(key == b"" or inspector.inspect((data + b"more")[:most]) == key, "bytes behind a key change nothing")
+    for size in range(max(map(len, keys), default=0)):
+        for data, key in keys.items():  # one connection after the other, so that what it kept of one would show
+            if size < len(data):
+                _require(inspector.inspect(data[:size]) in (None, key), f"a part of {data!r} has no other key")
+    random = Random(1)
+    for data in [*keys, *_GARBAGE] * 50:
+        torn = bytearray(data[:most] or b"x")
+        for _ in range(random.randint(1, 4)):
+            torn[random.randrange(len(torn))] = random.choice((0, 10, 13, 32, 127, 128, 255, random.randrange(256)))
+        answers = [inspector.inspect(bytes(torn[:size])) for size in sorted({1, len(torn) // 2 + 1, len(torn)})]
+        _require(all(each is None or isinstance(each, bytes) for each in answers), "it answers with bytes or None")
+        said = [each for each in answers if each is not None]
+        _require(len({*said}) < 2 and answers[len(answers) - len(said) :] == said, "it stands by what it has said")
+        _require(all(len(each) <= most for each in said), "a key is no longer than what was looked at")
 
 
 class _Client:

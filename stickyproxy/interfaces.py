@@ -135,3 +135,19 @@ class ISessionStore(Interface):
 
     def forget(key: bytes) -> None:
         """The session that has ``key`` ends, for all its keys."""
+
+
+class IStreamInspector(Interface):
+    """What finds a key in the first bytes of a TCP connection. One for each frontend: it keeps nothing of one."""
+
+    peek_bytes = Attribute("int: how many bytes it may look at, where the configuration does not say otherwise.")
+    peek_timeout = Attribute("float: for how many seconds it may wait for them, likewise.")
+
+    def inspect(data: bytes) -> bytes | None:
+        """What the client is known by; None: more is needed; b"": there is no key, whatever else comes.
+
+        ``data`` is all that came so far, never more than the bytes allowed, and grows from call to call. The answer
+        follows from the bytes alone, however they were cut. It never raises, and the work of a call is bounded: a
+        client may send byte by byte. Whoever waits for the server's answer sends no more, so that None makes him wait
+        for nothing until the time is over. Secrets (a password) are never in a key.
+        """

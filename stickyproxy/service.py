@@ -23,20 +23,22 @@ from twisted.python.failure import Failure
 from stickyproxy.accesslog import AccessLog
 from stickyproxy.cluster import Cluster, Member, WrapTLS
 from stickyproxy.config.endpoints import host_of
-from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS, Named
+from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS, Inspect, Named
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.gate import Gate
-from stickyproxy.interfaces import IAffinity, IBalancer, ISessionStore
+from stickyproxy.interfaces import IAffinity, IBalancer, ISessionStore, IStreamInspector
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.reactor.turn import Turn
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.affinity import ChainAffinity
+from stickyproxy.sansio.inspecting import BoundedInspector
 from stickyproxy.sansio.networks import Networks
+from stickyproxy.sansio.routing import RouteTable
 from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.sweep import Sweep
@@ -157,6 +159,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
     names do not hold.
     """
     timeouts = [seconds for frontend in configuration.frontends for seconds in attrs.astuple(frontend.timeouts)]
+    timeouts += [f.inspect.timeout for f in configuration.frontends if f.inspect and f.inspect.timeout]
     timeouts += [seconds for cluster in configuration.clusters for seconds in attrs.astuple(cluster.timeouts)]
     sweep = Sweep.for_timeouts(reactor, timeouts)
     random = Random()
@@ -183,7 +186,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
             logs[spec.access_log].setServiceParent(proxy)
     for spec in configuration.frontends:
         record = logs[spec.access_log].record if spec.access_log is not None else None
-        inner = _frontend_factory(spec, clusters, sweep, random, record, passwords)
+        inner = _frontend_factory(spec, clusters, sweep, random, record, passwords, extensions)
         outer = _wrapped(inner, spec, sweep, reactor)
         for description in spec.listen:
             endpoint = _server_endpoint(reactor, description)
@@ -207,16 +210,30 @@ def _frontend_factory(
     random: Random,
     record: Callable[[Any], None] | None,
     passwords: Mapping[Path, Passwords],
+    extensions: Extensions,
 ) -> HTTPFrontendFactory | TCPFrontendFactory:
     if spec.protocol == "http":
         secure = spec.tls is not None
         return HTTPFrontendFactory(
             spec, clusters, sweep, random, time.time, secure=secure, record=record, passwords=passwords
         )
-    assert spec.cluster is not None
-    cluster, timeouts = clusters[spec.cluster], spec.timeouts
-    gate = Gate(spec.access, sweep.seconds) if spec.access is not None else None
-    return TCPFrontendFactory(cluster, sweep, idle=timeouts.tunnel, handshake=timeouts.head, record=record, gate=gate)
+    cluster = clusters[spec.cluster] if spec.cluster is not None else None
+    routes = RouteTable(((route, clusters[route.cluster]) for route in spec.routes), cluster)
+    return TCPFrontendFactory(
+        cluster,
+        sweep,
+        idle=spec.timeouts.tunnel,
+        handshake=spec.timeouts.head,
+        record=record,
+        gate=Gate(spec.access, sweep.seconds) if spec.access is not None else None,
+        inspector=_inspector(spec.inspect, extensions) if spec.inspect else None,
+        cluster_for=(lambda host: routes.find(host or b"", b"/")) if spec.routes else None,
+    )
+
+
+def _inspector(spec: Inspect, extensions: Extensions) -> IStreamInspector:
+    inspector = make(extensions.of(IStreamInspector)[spec.name], spec.options)
+    return BoundedInspector(inspector, spec.bytes, spec.timeout)
 
 
 def _passwords(configuration: Configuration, proxy: Proxy, reactor: Any) -> dict[Path, Passwords]:

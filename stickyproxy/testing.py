@@ -32,7 +32,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.conformance import check_affinity, check_balancer, make_arrival
+from stickyproxy.conformance import check_affinity, check_balancer, check_inspector, make_arrival
 
 __all__ = [
     "MemoryEndpoint",
@@ -40,6 +40,7 @@ __all__ = [
     "Pair",
     "check_affinity",
     "check_balancer",
+    "check_inspector",
     "connect_pair",
     "make_arrival",
 ]

@@ -132,16 +132,18 @@ def test_a_broken_one(run: Run) -> None:
 def test_the_documentation_works(run: Run) -> None:
     """What docs/extending.md shows is found, is configured as shown there, and passes the checks shown there."""
     python = [text for kind, text in BLOCKS if kind == "python"]
-    modules = {re.findall(r"plugins/(\w+)\.py", text)[0]: text for text in python[:2]}
-    assert sorted(modules) == ["my_affinity", "my_balancer"]
-    tables = "".join(text.replace("[cluster.app]\n", "") for kind, text in BLOCKS if kind == "toml")
+    modules = {name[0]: text for text in python if (name := re.findall(r"plugins/(\w+)\.py", text))}
+    assert sorted(modules) == ["my_affinity", "my_balancer", "my_inspector"]
+    toml = [text for kind, text in BLOCKS if kind == "toml"]
+    tables = "".join(sorted(toml)).replace("[cluster.app]\n", "")  # those of the cluster come first
     code = f"""
 import tomllib
 from stickyproxy.config.reading import from_tables
 from stickyproxy.extensions import find_extensions, make
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
 from stickyproxy.plugins.my_affinity import ByTenant
 from stickyproxy.plugins.my_balancer import FillUp
+from stickyproxy.plugins.my_inspector import Table
 extensions = find_extensions()
 tables = tomllib.loads('''
 [frontend.web]
@@ -150,13 +152,18 @@ cluster = "app"
 [cluster.app]
 backends = {{ a = "tcp:127.0.0.1:1" }}
 {tables}''')
-cluster, = from_tables(tables, extensions).clusters
+configuration = from_tables(tables, extensions)
+cluster, = configuration.clusters
+inspect = configuration.frontends[1].inspect
+inspector = make(extensions.of(IStreamInspector)[inspect.name], inspect.options)
+assert (type(inspector), inspector.word, inspect.bytes, inspect.timeout) == (Table, b"room ", None, 10.0)
 balancer = make(extensions.of(IBalancer)[cluster.balance.name], cluster.balance.options)
 affinity = make(extensions.of(IAffinity)[cluster.affinity.name], cluster.affinity.options)
 assert (type(balancer), balancer.most, type(affinity), affinity.field) == (FillUp, 20, ByTenant, b"x-tenant")
-{python[2]}
+{python[-1]}
 test_fill_up()
 test_by_tenant()
+test_table()
 print("all of it")
 """
     done = run(code, **modules)

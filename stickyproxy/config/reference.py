@@ -24,13 +24,14 @@ from stickyproxy.config.structure import (
     options,
 )
 from stickyproxy.config.units import Told
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
 
 #: The tables of a file in the order of the reference: how they are written, and their spec.
 TABLES: tuple[tuple[str, type], ...] = (
     ("", forms.Document),
     ("frontend.NAME", specs.Frontend),
     ("frontend.NAME.routes", specs.Route),
+    ("frontend.NAME.inspect", specs.Inspect),
     ("frontend.NAME.timeouts", limits.FrontendTimeouts),
     ("frontend.NAME.limits", limits.Limits),
     ("frontend.NAME.tls", specs.FrontendTLS),
@@ -86,6 +87,8 @@ def render(extensions: Extensions) -> str:
             *_extensions(extensions, IAffinity),
             '## Balancers\n\nHow a new client gets its backend: `balance = "NAME"`, or a table of `by` and options.\n',
             *_extensions(extensions, IBalancer),
+            '## Inspectors\n\nHow a TCP client is known by its first bytes: `inspect = "NAME"`, or a table as above.\n',
+            *_extensions(extensions, IStreamInspector),
             f"## Not in this version\n\nRefused until they work: {_ticked(tables)}, and the names {_ticked(names)}.\n",
         ]
     )

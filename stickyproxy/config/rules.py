@@ -23,7 +23,6 @@ Found = tuple[Keys, str]
 #: Affinities that need HTTP, since the client has to carry something.
 HTTP_AFFINITIES = frozenset({"cookie", "header", "query", "path", "host", "bearer"})
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
-    ("routes",),
     ("trusted_proxies",),
     *(("limits", limit.name) for limit in attrs.fields(Limits) if not limit.name.startswith("connections")),
     ("timeouts", "head"),
@@ -55,8 +54,9 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
             proxied = keys == ("timeouts", "head") and {"accept_proxy_protocol", "tls"} & frontend.keys()  # theirs, too
             if _has(frontend, keys) and not proxied:
                 yield keys, 'only for protocol = "http"'
-    if "cluster" not in frontend and (tcp or not frontend.get("routes")):
-        yield ("cluster",), "required: the name of a cluster" + ("" if tcp else ", or routes")
+    if "cluster" not in frontend and not frontend.get("routes"):
+        yield ("cluster",), "required: the name of a cluster, or routes"
+    yield from _inspecting(frontend, tcp)
     if "client_certificates" in _table(frontend, "tls") and "client_ca" not in _table(frontend, "tls"):
         yield ("tls", "client_certificates"), "needs client_ca: the authorities that the certificates are verified with"
     for keys, access in _accesses(frontend):
@@ -95,6 +95,24 @@ def _networks(value: Any) -> set[str]:
         with suppress(ValueError):
             networks.add(str(ip_network(item)) if isinstance(item, str) else "")
     return networks - {""}
+
+
+def _inspecting(frontend: Mapping[str, Any], tcp: bool) -> Iterator[Found]:
+    """A TCP frontend knows a host to route by only where the inspector of TLS finds one."""
+    if "inspect" in frontend and not tcp:
+        yield ("inspect",), 'only for protocol = "tcp"'
+    inspect = frontend.get("inspect")
+    table = inspect if isinstance(inspect, dict) else {"by": inspect}
+    by_tls = table.get("by") == "tls"
+    if by_tls and "tls" in frontend:
+        yield ("inspect",), '"tls" is for TLS that is passed through, but it ends here: leave this out, or tls'
+    if not tcp or "routes" not in frontend:
+        return
+    if not by_tls or table.get("key", "sni") != "sni":
+        yield ("routes",), 'only for protocol = "http", or with inspect = "tls"'
+    for position, route in enumerate(_routes(frontend)):
+        for key in {"path", "access"} & route.keys():
+            yield ("routes", position, key), 'only for protocol = "http"'
 
 
 def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:

@@ -27,12 +27,14 @@ from stickyproxy.config.units import (
     ListenEndpoint,
     Makes,
     Network,
+    OwnDuration,
+    OwnSize,
     PathPrefix,
     Secret,
     ServerName,
     told,
 )
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
 from stickyproxy.model import Backend
 
 
@@ -102,6 +104,41 @@ class FrontendTLS:
 
 
 @attrs.frozen
+class Named:
+    """An extension by name with its options (checked against its ``make``, converted to what that wants).
+
+    ``links``: a chain of them instead, the first of which that has an answer is right.
+    """
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    links: tuple[Named, ...] = ()
+
+
+@attrs.frozen
+class Inspect(Named):
+    """What finds a key in the first bytes of a TCP connection: a name, or a table of `by`, its options and these.
+
+    A client that has given none by then is served without.
+    """
+
+    bytes: OwnSize = attrs.field(
+        default=None,
+        metadata=told(
+            "How many bytes may be looked at. Absent: as the inspector says.",
+            "HAProxy `tune.bufsize`, nginx `preread_buffer_size`, Envoy `max_read_bytes`",
+        ),
+    )
+    timeout: OwnDuration = attrs.field(
+        default=None,
+        metadata=told(
+            "For how long they may be waited for. Absent: as the inspector says.",
+            "HAProxy `tcp-request inspect-delay`, nginx `preread_timeout`, Envoy `listener_filters_timeout`",
+        ),
+    )
+
+
+@attrs.frozen
 class Frontend:
     """A listening endpoint and its treatment."""  # access_log: None (off), "-" (standard output) or a path
 
@@ -117,8 +154,8 @@ class Frontend:
     cluster: ClusterName | None = attrs.field(
         default=None,
         metadata=told(
-            "Where goes what no route matches. Absent: such a request is answered 404. Required where there are no "
-            "`routes`.",
+            "Where goes what no route matches. Absent: such a request is answered 404, a connection of TCP closed. "
+            "Required where there are no `routes`.",
             "HAProxy `default_backend`, nginx `proxy_pass`, Envoy `route.cluster`",
         ),
     )
@@ -129,7 +166,12 @@ class Frontend:
         ),
     )
     routes: tuple[Route, ...] = attrs.field(
-        default=(), metadata=told("Requests that go elsewhere; see below. HTTP only.", "HAProxy `use_backend`")
+        default=(),
+        metadata=told(
+            "Requests that go elsewhere; see below. HTTP, or by `host` alone for TLS that is passed through: "
+            '`inspect = "tls"`.',
+            "HAProxy `use_backend`",
+        ),
     )
     trusted_proxies: tuple[Network, ...] = attrs.field(
         default=(),
@@ -145,6 +187,14 @@ class Frontend:
             "From these peers a PROXY header (v1 or v2) is required, and the address that it names is then the peer, "
             "for `trusted_proxies` too. Anyone else is a direct client, and a PROXY header from him a bad request.",
             "HAProxy `tcp-request connection expect-proxy`, nginx `listen … proxy_protocol`, Envoy `proxy_protocol`",
+        ),
+    )
+    inspect: Annotated[Inspect, Makes(IStreamInspector)] | None = attrs.field(
+        default=None,
+        metadata=told(
+            "What finds a key in the first bytes, for the affinity of the cluster; see Inspectors. TCP only. Absent: "
+            "nothing is read before the backend is chosen, as a protocol needs whose server speaks first.",
+            "HAProxy `tcp-request content`, nginx `ssl_preread`, Envoy `listener_filters`",
         ),
     )
     timeouts: FrontendTimeouts = FrontendTimeouts()  # noqa: RUF009 (frozen)
@@ -198,18 +248,6 @@ class BackendTLS:
             "HAProxy `verify`, nginx `proxy_ssl_verify`",
         ),
     )
-
-
-@attrs.frozen
-class Named:
-    """An extension by name with its options (checked against its ``make``, converted to what that wants).
-
-    ``links``: a chain of them instead, the first of which that has an answer is right.
-    """
-
-    name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict)
-    links: tuple[Named, ...] = ()
 
 
 @attrs.frozen

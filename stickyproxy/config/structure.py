@@ -121,7 +121,7 @@ class Structure:
             if isinstance(mark, ByName):
                 return self._by_name(value, get_args(get_args(type_)[0])[0], mark.attribute)
             if isinstance(mark, Makes):
-                return self._named(value, mark.interface)
+                return self._named(value, mark.interface, get_args(type_)[0])
         return self.value(value, get_args(type_)[0])
 
     def _union(self, value: Any, type_: Any) -> Any:
@@ -184,7 +184,8 @@ class Structure:
         later = LATER_KEYS.get(cls, frozenset())
         return cls(**given, **self._keys(value, types_, required, later, "unknown key"))
 
-    def _named(self, value: Any, interface: Any) -> Named:
+    def _named(self, value: Any, interface: Any, cls: type[Named]) -> Named:
+        """``cls`` may have keys of its own, which stand among the options."""
         table = {"by": value} if isinstance(value, str | list) else value
         if not isinstance(table, dict):
             raise ValueError(f'expected a name or a table with "by", found {found(value)}')
@@ -203,7 +204,9 @@ class Structure:
         types_ = {key: p.annotation for key, p in parameters.items()}
         required = {key for key, p in parameters.items() if p.default is p.empty}
         given = {key: item for key, item in table.items() if key != "by"}
-        return Named(name, self._keys(given, types_, required, frozenset(), f'unknown option of "{name}"'))
+        own = {f.name: f.type for f in attrs.fields(attrs.resolve_types(cls)) if f.metadata}
+        read = self._keys(given, types_ | own, required, frozenset(), f'unknown option of "{name}"')
+        return cls(name, **{key: read.pop(key) for key in own if key in read}, options=read)
 
     def _chain(self, links: list[Any], table: dict[str, Any], by: Keys) -> Named:
         """Several affinities as one; each is written as if it were alone."""
@@ -212,7 +215,7 @@ class Structure:
             gather.add((key,), f'in a list, say whose option it is: {{ by = "…", {key} = … }}')
         for position, link in enumerate(links):
             with gather.at(*by, position):
-                result.append(self._named(link, IAffinity))
+                result.append(self._named(link, IAffinity, Named))
                 if result[-1].links:
                     raise ValueError("a list within a list: write the names in one")
         if not links:
@@ -272,6 +275,7 @@ def _shown(value: Any) -> str:
 def may_be_unlimited(type_: Any) -> bool:
     """None may be written where it lifts a limit on a number; elsewhere the key is left out."""
     if get_origin(type_) is Annotated:
-        return may_be_unlimited(get_args(type_)[0])
+        reads_itself = any(isinstance(mark, Kind) for mark in type_.__metadata__)
+        return not reads_itself and may_be_unlimited(get_args(type_)[0])
     members = [get_args(a)[0] if get_origin(a) is Annotated else a for a in get_args(type_)]
     return type(None) in members and (int in members or float in members)

@@ -120,6 +120,13 @@ def read_size(value: object, _: Place | None = None) -> int:
     return int(match[1]) * _BYTES[match[2]]
 
 
+def _some(value: object, _: Place) -> int:
+    size = read_size(value)
+    if not size:
+        raise ValueError("expected a size of more than nothing, found 0")
+    return size
+
+
 def write_duration(seconds: float) -> str:
     """Seconds → ``"10m"``: in the largest unit that leaves no fraction."""
     milliseconds = round(seconds * 1000)
@@ -272,6 +279,9 @@ def joined(words: Iterable[str]) -> str:
 
 Duration = Annotated[float, Kind(DURATION, read_duration, write_duration)]
 Size = Annotated[int, Kind(SIZE, read_size, write_size)]
+# None is "absent" here, not "unlimited".
+OwnDuration = Annotated[float | None, Kind(DURATION, read_duration, write_duration)]
+OwnSize = Annotated[int | None, Kind(SIZE, _some, write_size)]
 Count = Annotated[int, whole(1)]
 CountOrZero = Annotated[int, whole(0)]
 Weight = Annotated[int, whole(1, 256, hint='; a backend that shall take no new clients has state = "drain"')]

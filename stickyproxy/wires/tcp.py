@@ -23,6 +23,7 @@ from stickyproxy.addresses import connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.errors import HTTPError, SessionLost
 from stickyproxy.gate import Gate
+from stickyproxy.interfaces import IStreamInspector
 from stickyproxy.model import Arrival, Outcome, Peer
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header
@@ -51,7 +52,7 @@ class FrontendProtocol(Protocol):
     factory: TCPFrontendFactory
     transport: Any
     backend: BackendProtocol | None = None
-    peek_bytes = 4096  #: ``affinity_key`` gets no more than about this many bytes to find a key in
+    peek_bytes = 4096  #: ``affinity_key`` gets no more than this many bytes to find a key in
     peek_timeout = 5.0  #: seconds that the client has to send them; then it goes on without a key
 
     def __init__(self, factory: TCPFrontendFactory, peer: Peer) -> None:
@@ -64,16 +65,21 @@ class FrontendProtocol(Protocol):
         self._half_closed = False
         self._connecting: Deferred[None] | None = None
         self._relay: Relay | None = None
+        self._cluster: Cluster | None = None
         self._member: Member | None = None
         self._outcome = Outcome.NONE
+        if factory.inspector is not None:
+            self.peek_bytes, self.peek_timeout = factory.inspector.peek_bytes, factory.inspector.peek_timeout
 
     def affinity_key(self, data: bytes) -> bytes | None:
         """What the client is known by, from the first bytes of the connection. Override it; ``Arrival.key`` is it.
 
         ``data`` is all that came so far, and grows from call to call. None: more is needed; b"": there is no key.
-        Without an override nothing is read before the backend is chosen, as a protocol needs whose server speaks first.
+        Without an override the factory's inspector says it. Without that nothing is read before the backend is chosen,
+        as a protocol needs whose server speaks first.
         """
-        raise NotImplementedError
+        inspector = self.factory.inspector
+        return b"" if inspector is None else inspector.inspect(data)
 
     def connection_refused(self) -> None:
         """No backend can be reached. It closes the connection; override it to tell the client before."""
@@ -100,7 +106,7 @@ class FrontendProtocol(Protocol):
     def handshakeCompleted(self) -> None:
         if self._state is not _State.HANDSHAKE:
             return
-        if type(self).affinity_key is FrontendProtocol.affinity_key:
+        if self.factory.inspector is None and type(self).affinity_key is FrontendProtocol.affinity_key:
             self._connect(None)
         else:
             self._state = _State.PEEKING
@@ -145,7 +151,7 @@ class FrontendProtocol(Protocol):
     def _keep(self, data: bytes) -> None:
         self._early += data
         if self._state is _State.PEEKING:
-            key = self.affinity_key(self._early)
+            key = self.affinity_key(self._early[: self.peek_bytes])
             if key is not None or len(self._early) >= self.peek_bytes:
                 self._connect(key or None)
 
@@ -191,7 +197,9 @@ class FrontendProtocol(Protocol):
 
     async def _reach(self, arrival: Arrival) -> BackendProtocol | None:
         """Connect to the backend that is chosen, or to another one; None: there is none, or the client has left."""
-        cluster = self.factory.cluster
+        cluster = self._cluster = self.factory.cluster_for(arrival.key)
+        if cluster is None:
+            return None
         preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
         tried: set[str] = set()
         while (choice := await cluster.choose(arrival, tried)) is not None:
@@ -218,8 +226,11 @@ class FrontendProtocol(Protocol):
         return None
 
     def _refuse(self) -> None:
-        cluster = self.factory.cluster.name
-        _log.warn("{peer} is refused: no backend of cluster {cluster} can be reached", peer=self.peer, cluster=cluster)
+        if self._cluster is None:
+            _log.info("{peer} is refused: no route leads anywhere", peer=self.peer)
+        else:
+            name = self._cluster.name
+            _log.warn("{peer} is refused: no backend of cluster {cluster} can be reached", peer=self.peer, cluster=name)
         self._state = _State.REFUSED
         self._take, self._early = _drop, b""
         self.deadline = self.factory.sweep.after(GRACE)
@@ -233,8 +244,8 @@ class FrontendProtocol(Protocol):
         self.transport.abortConnection()
 
     def _ended(self, end: RelayEnd) -> None:
-        member, factory = self._member, self.factory
-        assert member is not None
+        member, cluster, factory = self._member, self._cluster, self.factory
+        assert member is not None and cluster is not None
         member.active -= 1
         factory.connections.discard(self)
         if factory.record is not None:
@@ -246,7 +257,7 @@ class FrontendProtocol(Protocol):
                     sent=end.to_client,
                     ended=factory.now(),
                     duration=end.seconds,
-                    cluster=factory.cluster.name,
+                    cluster=cluster.name,
                     backend=member.id,
                     outcome=self._outcome,
                     closed_by=end.first,
@@ -325,14 +336,15 @@ class TCPFrontendFactory(Factory):
     ``idle``: seconds of silence in both directions that end a connection; ``handshake``: seconds that TLS may take.
     ``record`` gets an entry for every connection that reached a backend, when it has ended; ``now`` is the time of day
     in it, seconds since the epoch. ``gate``: whom it refuses, is closed before anything is read, and recorded.
-    ``connections`` are those that are open.
+    ``inspector`` finds a key in the first bytes, and ``cluster_for`` may say what cluster it leads to, instead of
+    ``cluster`` (None: it is refused). ``connections`` are those that are open.
     """
 
     noisy = False
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Cluster | None,
         sweep: Sweep,
         *,
         idle: float = 600.0,
@@ -342,8 +354,12 @@ class TCPFrontendFactory(Factory):
         record: Callable[[RelayEntry], object] | None = None,
         now: Callable[[], float] = time.time,
         gate: Gate | None = None,
+        inspector: IStreamInspector | None = None,
+        cluster_for: Callable[[bytes | None], Cluster | None] | None = None,
     ) -> None:
         self.cluster = cluster
+        self.cluster_for = cluster_for or (lambda key: cluster)
+        self.inspector = inspector
         self.sweep = sweep
         self.idle = idle
         self.handshake = handshake
@@ -361,7 +377,8 @@ class TCPFrontendFactory(Factory):
                 self.gate.check(peer.host)
             except HTTPError:
                 if self.record is not None:
-                    self.record(RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, self.cluster.name))
+                    name = self.cluster.name if self.cluster is not None else ""
+                    self.record(RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, name))
                 return None
         return self.frontend_protocol(self, peer)
 

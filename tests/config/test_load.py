@@ -21,6 +21,7 @@ from stickyproxy.config.specs import (
     BackendTLS,
     ClusterTimeouts,
     FrontendTimeouts,
+    Inspect,
     Limits,
     Named,
     Pool,
@@ -379,7 +380,57 @@ def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, mes
             "cluster = 'app'\nprotocol = 'tcp'\nroutes = [{cluster = 'app'}]",
             "",
             "frontend.web.routes",
-            "only for protocol",
+            'only for protocol = "http", or with inspect = "tls"',
+        ),
+        (
+            "protocol = 'tcp'\ninspect = {by = 'tls', key = 'alpn'}\nroutes = [{cluster = 'app', host = 'a.example'}]",
+            "",
+            "frontend.web.routes",
+            'only for protocol = "http", or with inspect = "tls"',
+        ),
+        (
+            "protocol = 'tcp'\ninspect = 'tls'\nroutes = [{cluster = 'app', host = 'a.example', path = '/x'}]",
+            "",
+            "frontend.web.routes[0].path",
+            'only for protocol = "http"',
+        ),
+        (
+            "protocol = 'tcp'\ninspect = 'tls'\nroutes = [{cluster = 'app', host = 'a.x', access.deny = '::1'}]",
+            "",
+            "frontend.web.routes[0].access",
+            'only for protocol = "http"',
+        ),
+        ("cluster = 'app'\ninspect = 'mqtt'", "", "frontend.web.inspect", 'only for protocol = "tcp"'),
+        (
+            "cluster = 'app'\nprotocol = 'tcp'\ninspect = 'tls'\ntls.certificates = 'proxy.toml'",
+            "",
+            "frontend.web.inspect",
+            "it ends here",
+        ),
+        ("cluster = 'app'\nprotocol = 'tcp'\ninspect = 'mqqt'", "", "frontend.web.inspect", 'did you mean "mqtt"?'),
+        (
+            "cluster = 'app'\nprotocol = 'tcp'\ninspect = {by = 'mqtt', key = 'name'}",
+            "",
+            "frontend.web.inspect.key",
+            'expected "client-id" or "user"',
+        ),
+        (
+            "cluster = 'app'\nprotocol = 'tcp'\ninspect = {by = 'redis', byte = 1}",
+            "",
+            "frontend.web.inspect.byte",
+            'did you mean "bytes"?',
+        ),
+        (
+            "cluster = 'app'\nprotocol = 'tcp'\ninspect = {by = 'redis', bytes = 0}",
+            "",
+            "frontend.web.inspect.bytes",
+            "more than nothing",
+        ),
+        (
+            "cluster = 'app'\nprotocol = 'tcp'\ninspect = {by = 'redis', timeout = 'unlimited'}",
+            "",
+            "frontend.web.inspect.timeout",
+            "expected a duration",
         ),
         ("cluster = 'app'\nprotocol = 'tcp'", "affinity = 'cookie'", "cluster.app.affinity.by", "frontend.web is TCP"),
         ("cluster = 'app'\nprotocol = 'tcp'", "pool.size = 3", "cluster.app.pool", "only for HTTP"),
@@ -434,6 +485,37 @@ def test_tcp_with_proxy_header(read: Callable[..., Configuration]) -> None:
         BASE.replace("[cluster", "protocol = 'tcp'\naccept_proxy_protocol = '::1'\ntimeouts.head = '1s'\n[cluster")
     )
     assert configuration.frontends[0].timeouts.head == 1.0
+
+
+@pytest.mark.parametrize(
+    ("inspect", "spec"),
+    [
+        ("'mqtt'", Inspect("mqtt")),
+        (
+            "{ by = 'mqtt', key = 'user', bytes = '4KiB', timeout = '5s' }",
+            Inspect("mqtt", {"key": "user"}, bytes=4096, timeout=5.0),
+        ),
+        ("{ by = 'redis', bytes = 100 }", Inspect("redis", bytes=100)),
+    ],
+)
+def test_tcp_with_an_inspector(read: Callable[..., Configuration], inspect: str, spec: Inspect) -> None:
+    """An inspector is named alone, or with its options and the bounds that are everyone's."""
+    toml = BASE.replace("[cluster", f"protocol = 'tcp'\ninspect = {inspect}\n[cluster")
+    assert read(toml).frontends[0].inspect == spec
+
+
+def test_tcp_with_routes(read: Callable[..., Configuration]) -> None:
+    """TLS that is passed through is routed by its host; a cluster for all others may be absent."""
+    (frontend,) = read("""
+        [frontend.secure]
+        listen = "tcp:8443"
+        protocol = "tcp"
+        inspect = "tls"
+        routes = [{ host = "*.example.org", cluster = "app" }]
+        [cluster.app]
+        backends.a = "tcp:127.0.0.1:9001"
+    """).frontends
+    assert (frontend.cluster, frontend.routes) == (None, (Route("app", "*.example.org"),))
 
 
 def test_cluster_of_both(read: Callable[..., Configuration]) -> None:

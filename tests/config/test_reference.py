@@ -13,10 +13,11 @@ import pytest
 from stickyproxy.config import load
 from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.reference import TABLES, render
+from stickyproxy.config.specs import Named
 from stickyproxy.config.structure import options
 from stickyproxy.config.units import Makes, Told
 from stickyproxy.extensions import find_extensions
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
 from stickyproxy.model import Backend
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,6 +33,8 @@ def _specs(spec: type) -> Iterator[type]:
 
 def _within(annotation: Any) -> Iterator[type]:
     if any(isinstance(mark, Makes) for mark in getattr(annotation, "__metadata__", ())):
+        if (named := get_args(annotation)[0]) is not Named:
+            yield named
         return
     if isinstance(annotation, type) and attrs.has(annotation):
         yield from _specs(BackendTable if annotation is Backend else annotation)
@@ -51,11 +54,13 @@ def test_reference_is_whole() -> None:
     for where, spec in TABLES:
         section = text.partition(f"## `[{where}]`" if where else "## At the top")[2].partition("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-        tables = {key for key in attrs.fields_dict(spec) if f"{where}.{key}" in dict(TABLES)} - {"routes"}
-        assert rows == [key for key in attrs.fields_dict(spec) if key not in ("name", "id") and key not in tables], (
-            where
-        )
-    for interface in (IAffinity, IBalancer):
+        tables = {key for key in attrs.fields_dict(spec) if f"{where}.{key}" in dict(TABLES)} - {"routes", "inspect"}
+        assert rows == [
+            key
+            for key in attrs.fields_dict(spec)
+            if key not in ("name", "id", "options", "links") and key not in tables
+        ], where
+    for interface in (IAffinity, IBalancer, IStreamInspector):
         for name, extension in find_extensions().of(interface).items():
             section = text.partition(f"\n### `{name}`\n")[2].partition("\n#")[0]
             assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(options(extension))
@@ -90,8 +95,9 @@ def test_complete_sample(tmp_path: Path) -> None:
     assert load(whole, find_extensions()).frontends[1].tls is not None
     for spec in _specs(Document):
         for field in attrs.fields(spec):
-            assert field.name in ("name", "id") or re.search(rf"\b{field.name}\b *=|\b{field.name}[].]", text), (
-                field.name
-            )
-    for name in (*find_extensions().of(IAffinity), *find_extensions().of(IBalancer)):
-        assert f'"{name}"' in text
+            assert field.name in ("name", "id", "options", "links") or re.search(
+                rf"\b{field.name}\b *=|\b{field.name}[].]", text
+            ), field.name
+    for interface in (IAffinity, IBalancer, IStreamInspector):
+        for name in find_extensions().of(interface):
+            assert f'"{name}"' in text
