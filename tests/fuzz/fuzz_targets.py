@@ -12,6 +12,7 @@ from twisted.logger import globalLogPublisher
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "wires"))
 
+import known_targets as known
 import pure_targets as pure
 import wires_targets as wires
 
@@ -64,6 +65,8 @@ TARGETS = {
     "tls_records": Target(wires.tls_records, wires.TLS_RECORDS),
     "identities": Target(pure.identities, pure.IDENTITIES),
     "cookies": Target(pure.cookies, pure.COOKIES),
+    "keys": Target(known.keys, known.KEYS),
+    "doors": Target(known.doors, known.DOORS),
     "routes": Target(pure.routes, pure.ROUTES),
     "handshakes": Target(pure.handshakes, pure.HANDSHAKES),
     "configurations": Target(pure.configurations, pure.CONFIGURATIONS + pure.CHANGES),
