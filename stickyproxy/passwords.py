@@ -7,6 +7,7 @@ password. A name that nobody has costs what a wrong password does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -22,11 +23,14 @@ from twisted.python.threadpool import ThreadPool
 
 from stickyproxy.errors import HTTPError
 from stickyproxy.sansio.basicauth import PASSWORD_BYTES, UsersFileError, read_users
+from stickyproxy.sansio.ratelimit import bucket_of
 
-#: Threads that verify, and different credentials that may be with them or wait for them.
-THREADS, WAITING = 2, 64
+#: Threads that verify, and different credentials that may be with them or wait for them: in all, and from one address.
+THREADS, WAITING, WAITING_OF_ONE = 2, 64, 8
 #: Credentials that are remembered, and for how many seconds.
 REMEMBERED, MEMORY = 1024, 300.0
+
+_SOON = b"Retry-After: 1\r\n"
 
 #: ``run(function, *arguments)``: its result, from another thread.
 Run = Callable[..., Deferred[Any]]
@@ -76,11 +80,13 @@ class Passwords:
         self._seconds = seconds
         self._known: dict[bytes, float] = {}  # until when
         self._pending: dict[bytes, list[Deferred[bool]]] = {}
+        self._waiting: Counter[str] = Counter()  # by address
 
-    def verify(self, name: bytes, password: bytes) -> bool | Deferred[bool]:
+    def verify(self, name: bytes, password: bytes, client: str) -> bool | Deferred[bool]:
         """Whether ``password`` is the one of ``name``: True at once if that is known, else when it has been verified.
 
-        Raises ``HTTPError`` (503) when too many are waiting.
+        Raises ``HTTPError`` when too many are waiting: of the address ``client`` (429), so that one who guesses leaves
+        room for others, or in all (503).
         """
         digest = self._digest(name, password)
         until = self._known.get(digest)
@@ -90,19 +96,26 @@ class Passwords:
         if digest in self._pending:  # a browser asks for many things at once
             self._pending[digest].append(answer)
             return answer
+        bucket = bucket_of(client)
+        if self._waiting[bucket] >= WAITING_OF_ONE:
+            raise HTTPError("too many passwords from this address are being verified", status=429, fields=_SOON)
         if len(self._pending) >= WAITING:
-            raise HTTPError("too many passwords are being verified", status=503, fields=b"Retry-After: 1\r\n")
+            raise HTTPError("too many passwords are being verified", status=503, fields=_SOON)
         self._pending[digest] = [answer]
+        self._waiting[bucket] += 1
         hashed = self._users.get(name)
         verified = self._run(bcrypt.checkpw, password[:PASSWORD_BYTES], hashed or self._dearest)
         verified.addCallbacks(lambda right: right and hashed is not None, self._broken)
-        verified.addCallback(self._tell, digest)
+        verified.addCallback(self._tell, digest, bucket)
         return answer
 
     def _digest(self, name: bytes, password: bytes) -> bytes:
         return blake2b(b"%d:%b%b" % (len(name), name, password), key=self._secret).digest()
 
-    def _tell(self, right: bool, digest: bytes) -> None:
+    def _tell(self, right: bool, digest: bytes, bucket: str) -> None:
+        self._waiting[bucket] -= 1
+        if not self._waiting[bucket]:
+            del self._waiting[bucket]
         if right:
             self._known.pop(digest, None)
             if len(self._known) >= REMEMBERED:

@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 
 from stickyproxy.errors import HTTPError
-from stickyproxy.passwords import MEMORY, REMEMBERED, WAITING, Passwords, VerifyingThreads, load_users
+from stickyproxy.passwords import MEMORY, REMEMBERED, WAITING, WAITING_OF_ONE, Passwords, VerifyingThreads, load_users
 from stickyproxy.sansio.basicauth import UsersFileError
 
 
@@ -26,6 +26,7 @@ def hashed(password: bytes, cost: int = 4) -> bytes:
     return bcrypt.hashpw(password, bcrypt.gensalt(cost))
 
 
+CLIENT = "198.51.100.7"
 USERS = {b"ann": hashed(b"secret"), b"bob": hashed(b"x" * 72, 5)}
 
 
@@ -49,7 +50,7 @@ class Desk:
             answer.callback(function(*arguments))
 
     def verify(self, name: bytes, password: bytes) -> bool:
-        answer = self.passwords.verify(name, password)
+        answer = self.passwords.verify(name, password, CLIENT)
         if isinstance(answer, bool):
             return answer
         results: list[bool] = []
@@ -84,7 +85,7 @@ def test_what_is_known_is_not_verified_again() -> None:
     for _ in range(3):
         assert desk.verify(b"ann", b"secret")
     assert len(desk.asked) == 1
-    assert desk.passwords.verify(b"ann", b"secret") is True
+    assert desk.passwords.verify(b"ann", b"secret", CLIENT) is True
     desk.clock.advance(MEMORY)
     assert desk.verify(b"ann", b"secret") and len(desk.asked) == 2
     assert not any(desk.verify(b"ann", b"wrong") for _ in range(3)) and len(desk.asked) == 5
@@ -111,7 +112,7 @@ def test_a_browser_asks_for_many_things_at_once() -> None:
     desk = Desk()
     told: list[bool] = []
     for _ in range(6):
-        answer = desk.passwords.verify(b"ann", b"secret")
+        answer = desk.passwords.verify(b"ann", b"secret", CLIENT)
         assert isinstance(answer, Deferred)
         answer.addCallback(told.append)
     desk.work()
@@ -123,13 +124,27 @@ def test_only_so_many_wait() -> None:
     desk = Desk()
     assert desk.verify(b"ann", b"secret")
     for number in range(WAITING):
-        desk.passwords.verify(b"ann", b"%d" % number)
+        desk.passwords.verify(b"ann", b"%d" % number, f"192.0.2.{number}")
     with pytest.raises(HTTPError) as raised:
-        desk.passwords.verify(b"bob", b"x" * 72)
+        desk.passwords.verify(b"bob", b"x" * 72, CLIENT)
     assert (raised.value.status, raised.value.fields) == (503, b"Retry-After: 1\r\n")
-    assert desk.passwords.verify(b"ann", b"secret") is True
+    assert desk.passwords.verify(b"ann", b"secret", CLIENT) is True
     desk.work()
     assert desk.verify(b"bob", b"x" * 72)
+
+
+def test_who_guesses_leaves_room_for_others() -> None:
+    """Of one address, in IPv6 of one /64, only a few wait: it hears 429, and others are verified."""
+    desk = Desk()
+    for number in range(WAITING_OF_ONE):
+        desk.passwords.verify(b"ann", b"%d" % number, f"2001:db8::{number}")
+    with pytest.raises(HTTPError) as raised:
+        desk.passwords.verify(b"ann", b"another", "2001:db8::ffff")
+    assert (raised.value.status, raised.value.fields) == (429, b"Retry-After: 1\r\n")
+    assert desk.verify(b"ann", b"secret")
+    assert isinstance(desk.passwords.verify(b"ann", b"another", "2001:db8::ffff"), Deferred)
+    desk.work()
+    assert not desk.passwords._waiting
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +155,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     long = [b"x" * length for length in (72, 73, 74)]
     assert all(desk.verify(b"bob", password) for password in long)
     assert len(desk.passwords._known) == 2 and len(desk.asked) == 3
-    assert desk.passwords.verify(b"bob", long[2]) is True
+    assert desk.passwords.verify(b"bob", long[2], CLIENT) is True
     assert desk.verify(b"bob", long[0]) and len(desk.asked) == 4
 
 
@@ -149,7 +164,7 @@ def test_a_verification_that_breaks() -> None:
     desk = Desk()
     told: list[bool] = []
     with capturedLogs() as events:
-        answer = desk.passwords.verify(b"ann", b"secret")
+        answer = desk.passwords.verify(b"ann", b"secret", CLIENT)
         assert isinstance(answer, Deferred)
         answer.addCallback(told.append)
         desk.waiting[0][0].errback(RuntimeError("no memory"))
@@ -166,7 +181,7 @@ async def test_the_reactor_goes_on_meanwhile() -> None:
     try:
         assert await threads.run(threading.current_thread) is not threading.main_thread()
         passwords = Passwords(USERS, threads.run, b"secret", Clock().seconds)
-        answers = [passwords.verify(b"ann", password) for password in (b"secret", b"wrong")]
+        answers = [passwords.verify(b"ann", password, CLIENT) for password in (b"secret", b"wrong")]
         assert [await answer for answer in answers if isinstance(answer, Deferred)] == [True, False]
     finally:
         await deferToThread(threads.stopService)

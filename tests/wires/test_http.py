@@ -730,3 +730,14 @@ def test_proxy_header_to_backends(house: Make) -> None:
     other = it.factory.buildProtocol(peer)
     type(client)(other, peer=peer).deliver(GET)
     assert it.endpoints["a"].attempts == 2
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_line_of_the_log_is_found_by_the_request_id(house: Make, trusted: bool) -> None:
+    """The log has the id that the backend was told: of a trusted proxy its own, of anyone else a new one."""
+    it = house(trusted_proxies=("198.51.100.7",) if trusted else ())
+    it.client().deliver(get(b"/", b"X-Request-ID: mine"))
+    told = parted(it.accepted().take())[1][b"x-request-id"]
+    it.accepted().deliver(OK)
+    assert (told == b"mine") is trusted
+    assert [entry.request_id for entry in it.entries] == [told]

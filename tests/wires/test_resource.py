@@ -790,6 +790,14 @@ def test_trusted_proxies(town: Callable[..., Town]) -> None:
         town(trusted_proxies=["nonsense"])
 
 
+@pytest.mark.parametrize("trusted", [(), ("198.51.100.0/24",)])
+def test_the_request_id_of_a_trusted_peer(town: Callable[..., Town], trusted: tuple[str, ...]) -> None:
+    """It is carried on; a stranger's is replaced."""
+    it = town(trusted_proxies=trusted)
+    it.client().deliver(ask(b"/", b"X-Request-ID: mine"))
+    assert (parted(it.accepted().take())[1][b"x-request-id"] == b"mine") is bool(trusted)
+
+
 def test_proxy_protocol_to_the_backends(town: Callable[..., Town]) -> None:
     """They can be told of the client by a PROXY header as well."""
     it = town({"send_proxy_protocol": 1})

@@ -40,14 +40,15 @@ class Door:
 
         403, 429, 401, or 503 where too many passwords are being verified; what it returns fails with 401.
         """
-        self._check(identity.client(head), identity.sure(head))
+        client = identity.client(head)
+        self._check(client, identity.sure(head))
         if self._passwords is None:
             return head, None
         given = credentials(head.values(b"authorization"))
         if given is None:
             raise self._unauthorized()
         head = head._replace(plain=without(head.plain, _CREDENTIALS))
-        verdict = self._passwords.verify(*given)
+        verdict = self._passwords.verify(*given, client)
         return head, None if isinstance(verdict, bool) else verdict.addCallback(self._judge)
 
     def _judge(self, right: bool) -> None:
