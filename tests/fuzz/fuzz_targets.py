@@ -67,6 +67,7 @@ TARGETS = {
     "cookies": Target(pure.cookies, pure.COOKIES),
     "keys": Target(known.keys, known.KEYS),
     "doors": Target(known.doors, known.DOORS),
+    "inspectors": Target(known.inspectors, known.INSPECTORS),
     "routes": Target(pure.routes, pure.ROUTES),
     "handshakes": Target(pure.handshakes, pure.HANDSHAKES),
     "configurations": Target(pure.configurations, pure.CONFIGURATIONS + pure.CHANGES),

@@ -11,6 +11,13 @@ from stickyproxy.model import Arrival, Connection
 from stickyproxy.sansio.access import AccessList
 from stickyproxy.sansio.basicauth import UsersFileError, credentials, read_users
 from stickyproxy.sansio.http1 import parse_request_head
+from stickyproxy.sansio.inspecting import (
+    MQTTInspector,
+    PostgreSQLInspector,
+    RDPInspector,
+    RedisInspector,
+    TLSInspector,
+)
 from stickyproxy.sansio.keys import LONGEST, bearer_key, find_key
 from stickyproxy.sansio.patterns import capturing
 from stickyproxy.sansio.ratelimit import TokenBuckets, bucket_of
@@ -92,4 +99,46 @@ DOORS = [
     rb"/([^/]+)/x(?:ab)+",
     b"10.0.0.0/8\n::1\n::ffff:10.0.0.1\n10.6.0.0/16\n\n2001:db8::/32",
     b"::ffff:192.0.2.1",
+]
+
+
+_INSPECTORS = [
+    *(MQTTInspector(), MQTTInspector("user"), PostgreSQLInspector(), PostgreSQLInspector("database")),
+    *(RDPInspector(), RedisInspector(), TLSInspector(), TLSInspector("alpn")),
+]
+
+
+def inspectors(data: bytes) -> None:
+    """Any first bytes of a TCP connection: an inspector waits, and then stands by what it has said."""
+    for inspector in _INSPECTORS:
+        whole = data[: inspector.peek_bytes]
+        said = None
+        for end in sorted({*range(1, min(len(whole), 64)), len(whole) // 2, len(whole)}):
+            found = inspector.inspect(whole[:end])
+            if found is not None:
+                assert len(found) <= len(whole) and said in (None, found), (inspector, said, found)
+                said = found
+        assert inspector.inspect(whole) == said or said is None
+
+
+def _hello() -> bytes:
+    extension = b"\x00\x00\x00\x0e\x00\x0c\x00\x00\x09a.example"
+    body = b"\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00" + len(extension).to_bytes(2, "big") + extension
+    message = b"\x01" + len(body).to_bytes(3, "big") + body
+    return b"\x16\x03\x01" + len(message).to_bytes(2, "big") + message
+
+
+def _mqtt(rest: bytes) -> bytes:
+    return b"\x10" + bytes([len(rest)]) + rest
+
+
+_STARTUP = b"\x00\x03\x00\x00user\x00ann\x00database\x00x\x00\x00"
+INSPECTORS = [
+    _mqtt(b"\x00\x04MQTT\x04\xc2\x00\x3c\x00\x02id\x00\x03ann\x00\x00"),
+    _mqtt(b"\x00\x04MQTT\x05\x84\x00\x3c\x00\x00\x02id\x00\x00\x01t\x00\x01m\x00\x01a"),
+    (len(_STARTUP) + 4).to_bytes(4, "big") + _STARTUP,
+    b"\x03\x00\x00\x26\x21\xe0\x00\x00\x00\x00\x00Cookie: mstshash=ann\r\n\x01\x00\x08\x00\x03\x00\x00\x00",
+    b"*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$1\r\nx\r\n",
+    b"HELLO 3 AUTH default x SETNAME ann\r\n",
+    _hello(),
 ]
