@@ -16,12 +16,13 @@ from twisted.python import usage
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, ConfigurationErrors, Mistake, from_tables, load
 from stickyproxy.config.mistakes import Keys, dotted
-from stickyproxy.config.specs import BackendTLS, FrontendTLS
+from stickyproxy.config.specs import BackendTLS, FrontendTLS, Named
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import BackendState
 from stickyproxy.passwords import load_users
+from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
@@ -175,14 +176,20 @@ def _choose_reactor() -> None:
 
 def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
     """Mistakes that only show when parts are made: combinations of options, and (``files``) what PEM files hold."""
-    filled_in = {"key_ring": KeyRing([bytes(16)]), "clock": time.time, "random": Random(0)}
+    filled_in = {
+        "key_ring": KeyRing([bytes(16)]),
+        "clock": time.time,
+        "random": Random(0),
+        "sessions": SessionTable(time.time),
+    }
     attempts: list[tuple[Keys, Callable[[], Any]]] = []
     for cluster in configuration.clusters:
         for key, interface in (("balance", IBalancer), ("affinity", IAffinity)):
-            named = getattr(cluster, key)
-            extension = extensions.of(interface)[named.name]
-            attempt = partial(make, extension, named.options, cluster=cluster.name, **filled_in)
-            attempts.append((("cluster", cluster.name, key), attempt))
+            chosen: Named = getattr(cluster, key)
+            for named in chosen.links or (chosen,):
+                extension = extensions.of(interface)[named.name]
+                attempt = partial(make, extension, named.options, cluster=cluster.name, **filled_in)
+                attempts.append((("cluster", cluster.name, key), attempt))
     if files:
         attempts += [
             (("cluster", c.name, "tls"), partial(_backend_tls, c.tls)) for c in configuration.clusters if c.tls

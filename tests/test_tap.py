@@ -183,3 +183,16 @@ def test_files_that_do_not_serve(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert str(tmp_path / "stickyproxy.key") in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.toml")), ids=lambda path: path.name)
+def test_every_sample_can_be_made(path: Path) -> None:
+    """What ``--config`` tries before it serves, every sample passes, whatever affinities and balancers it has."""
+    assert _configuration("--config", str(path)).clusters
+
+
+def test_a_chain_is_tried_link_by_link(tmp_path: Path) -> None:
+    """Affinities in a chain are made for a try like one alone."""
+    path = tmp_path / "proxy.toml"
+    path.write_text(MINIMAL + 'affinity = ["cookie", "source"]\n')
+    assert _configuration("--config", str(path)).clusters[0].affinity.links
