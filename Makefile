@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Live tests whose subject are connections, which are Twisted's own where uvloop is not installed.
+ON_EITHER := attacks_live http_live kill_live memory_live tcp_live tls_live websocket_live
+
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz lint format bench clean
 .DELETE_ON_ERROR:
@@ -16,6 +19,10 @@ run: $(VENV)/with-run ## install into .venv and start the demo; the URLs are pri
 
 test: $(VENV)/with-test ## the whole test suite (ARGS="tests/sansio -k cookie" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
+ifndef ARGS
+	@echo "Again without uvloop: what goes through the connections of a real twistd"
+	@PYTHONPATH=$(CURDIR)/tests/no_uvloop $(BIN)/python -m pytest $(ON_EITHER:%=tests/live/test_%.py)
+endif
 
 fuzz: $(VENV)/with-test $(VENV)/with-fuzz ## any bytes for every parser, 60 s each (ARGS="10 --target requests", or --help)
 	@$(BIN)/python tests/fuzz/fuzz_run.py $(ARGS)
