@@ -19,7 +19,7 @@ from stickyproxy.config.mistakes import Keys, dotted
 from stickyproxy.config.specs import BackendTLS, FrontendTLS, Named
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions, make
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
 from stickyproxy.model import BackendState
 from stickyproxy.passwords import load_users
 from stickyproxy.sansio.sessions import SessionTable
@@ -190,6 +190,10 @@ def trial(configuration: Configuration, extensions: Extensions, *, files: bool) 
                 extension = extensions.of(interface)[named.name]
                 attempt = partial(make, extension, named.options, cluster=cluster.name, **filled_in)
                 attempts.append((("cluster", cluster.name, key), attempt))
+    for frontend in configuration.frontends:
+        if (inspect := frontend.inspect) is not None:
+            attempt = partial(make, extensions.of(IStreamInspector)[inspect.name], inspect.options)
+            attempts.append((("frontend", frontend.name, "inspect"), attempt))
     if files:
         attempts += [
             (("cluster", c.name, "tls"), partial(_backend_tls, c.tls)) for c in configuration.clusters if c.tls

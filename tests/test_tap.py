@@ -11,9 +11,10 @@ from twisted.application.service import IService
 from twisted.python.usage import UsageError
 
 from stickyproxy import __version__
-from stickyproxy.config import Configuration
+from stickyproxy.config import Configuration, load
 from stickyproxy.config.specs import Named
-from stickyproxy.tap import Options, makeService
+from stickyproxy.extensions import find_extensions
+from stickyproxy.tap import Options, makeService, trial
 
 ROOT = Path(__file__).parent.parent
 A = "a=tcp:127.0.0.1:9001"
@@ -126,6 +127,14 @@ def test_check(tmp_path: Path) -> None:
         f"{path}: fine (1 frontend, 2 clusters, 2 backends)",
     ]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("sample", ["tcp", "access", "minimal", "websocket"])
+def test_samples_can_be_made(sample: str) -> None:
+    """Every affinity, chain, balancer and inspector of the samples is made for a trial before anything is served."""
+    extensions = find_extensions()
+    configuration = load(Path(__file__).parent.parent / "conf" / f"{sample}.toml", extensions)
+    assert list(trial(configuration, extensions, files=False)) == []
 
 
 @pytest.mark.parametrize("check", [["--check"], []])
