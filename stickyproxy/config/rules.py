@@ -123,6 +123,10 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
             where = dotted(("frontend", tcp[0]))
             message = f'"{affinity}" needs HTTP, but {where} is TCP: use "source", or another cluster there'
             yield ("affinity", "by"), message
+    unknown = [name for name in tcp if "inspect" not in users[name]]
+    if unknown and affinities == ["key"]:
+        where = dotted(("frontend", unknown[0]))
+        yield ("affinity", "by"), f'"key" needs an inspector, but {where} has none: say there what finds it (inspect)'
     if tcp and len(tcp) == len(users):
         for keys in HTTP_CLUSTER_KEYS:
             if _has(cluster, keys):

@@ -433,6 +433,7 @@ def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, mes
             "expected a duration",
         ),
         ("cluster = 'app'\nprotocol = 'tcp'", "affinity = 'cookie'", "cluster.app.affinity.by", "frontend.web is TCP"),
+        ("cluster = 'app'\nprotocol = 'tcp'", "affinity = 'key'", "cluster.app.affinity.by", "frontend.web has none"),
         ("cluster = 'app'\nprotocol = 'tcp'", "pool.size = 3", "cluster.app.pool", "only for HTTP"),
         ("cluster = 'app'\nprotocol = 'tcp'", "limits.interim = 3", "cluster.app.limits", "only for HTTP"),
         ("cluster = 'app'\nprotocol = 'tcp'", "timeouts.answer = '3s'", "cluster.app.timeouts.answer", "only for HTTP"),
@@ -501,7 +502,7 @@ def test_tcp_with_proxy_header(read: Callable[..., Configuration]) -> None:
 def test_tcp_with_an_inspector(read: Callable[..., Configuration], inspect: str, spec: Inspect) -> None:
     """An inspector is named alone, or with its options and the bounds that are everyone's."""
     toml = BASE.replace("[cluster", f"protocol = 'tcp'\ninspect = {inspect}\n[cluster")
-    assert read(toml).frontends[0].inspect == spec
+    assert read(toml + "\naffinity = 'key'").frontends[0].inspect == spec
 
 
 def test_tcp_with_routes(read: Callable[..., Configuration]) -> None:

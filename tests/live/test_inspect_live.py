@@ -12,47 +12,18 @@ from pathlib import Path
 
 import pytest
 from clients import Server, configuration, connect, port_of, read_until, run
-from parts import ROOT, Backend, Program, Proxy, free_port
+from parts import Backend, Program, Proxy, free_port
 
-#: An affinity by the key alone.
-PLUGIN = """
-from zope.interface import implementer
-from stickyproxy.extensions import Extension
-from stickyproxy.interfaces import IAffinity
-
-@implementer(IAffinity)
-class ByKey:
-    remembers, renews, cookie = True, False, None
-    def __init__(self):
-        self.homes = {}
-    def members(self, ids):
-        pass
-    def recall(self, arrival):
-        return self.homes.get(arrival.key)
-    def bind(self, arrival, backend_id, lifetime=None):
-        if arrival.key is not None:
-            self.homes[arrival.key] = backend_id
-    def forget(self, arrival):
-        self.homes.pop(arrival.key, None)
-
-by_key = Extension("test-key", IAffinity, ByKey)
-"""
-TCP = ('frontend.web.protocol = "tcp"', 'cluster.app.affinity.by = "test-key"')
+TCP = ('frontend.web.protocol = "tcp"', 'cluster.app.affinity.by = "key"')
 USERS = ("alice", "bob", "carol", "dave", "erin")
 
 Start = Callable[..., Program]
 
 
 @pytest.fixture
-def through(proxy: Callable[..., Proxy], tmp_path: Path) -> Callable[..., Proxy]:
+def through(proxy: Callable[..., Proxy]) -> Callable[..., Proxy]:
     """``through(servers, *lines)``: a proxy before them that binds by the key."""
-    plugins = tmp_path / "plugins" / "stickyproxy" / "plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "by_key.py").write_text(PLUGIN)
-    path = os.pathsep.join([str(ROOT), str(tmp_path / "plugins")])
-    return lambda servers, *lines: proxy(
-        configuration(servers, *TCP, *lines, cookie=False), env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    )
+    return lambda servers, *lines: proxy(configuration(servers, *TCP, *lines, cookie=False))
 
 
 def visits(served: Callable[[str], str], names: set[str]) -> None:
@@ -71,8 +42,8 @@ def brokers(needs: Callable[[str], str], program: Start) -> list[Server]:
     """Two mosquittos, each with its name as a retained message."""
     servers = [Server(name, free_port()) for name in ("m1", "m2")]
     for name, port in servers:
-        program(needs("mosquitto"), "-p", str(port)).wait_for("running")
-        told = run(needs("mosquitto_pub"), "-p", str(port), "-t", "who", "-r", "-m", name)
+        program(needs("mosquitto"), "-p", str(port)).wait_for(r"version \S+ running")
+        told = run(needs("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(port), "-t", "who", "-r", "-m", name)
         assert told.returncode == 0, told.stderr
     return servers
 
@@ -82,7 +53,7 @@ def test_mqtt_clients_stay(needs: Callable[[str], str], through: Callable[..., P
     """By client identifier and by user, in all versions; what is published for a client that is away waits for it."""
     proxy = through(brokers, 'frontend.web.inspect = "mqtt"', *user_frontend("mqtt"))
     by_id, by_user = str(port_of(proxy)), str(port_of(proxy, "user"))
-    subscribe = [needs("mosquitto_sub"), "-t", "who", "-C", "1", "-W", "20"]
+    subscribe = [needs("mosquitto_sub"), "-h", "127.0.0.1", "-t", "who", "-C", "1", "-W", "20"]
     versions = iter(["311", "5", "31"] * 20)
 
     def identified(name: str) -> str:
@@ -96,12 +67,39 @@ def test_mqtt_clients_stay(needs: Callable[[str], str], through: Callable[..., P
 
     visits(identified, {"m1", "m2"})
     visits(named, {"m1", "m2"})
-    away = [needs("mosquitto_sub"), "-p", by_id, "-i", "keeper", "-c", "-q", "1", "-t", "mail", "-W", "20"]
+    away = [
+        needs("mosquitto_sub"),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        by_id,
+        "-i",
+        "keeper",
+        "-c",
+        "-q",
+        "1",
+        "-t",
+        "mail",
+        "-W",
+        "20",
+    ]
     assert run(*away, "-E").returncode == 0
-    sent = run(needs("mosquitto_pub"), "-p", by_id, "-i", "keeper-2", "-t", "x", "-m", "x")
+    sent = run(needs("mosquitto_pub"), "-h", "127.0.0.1", "-p", by_id, "-i", "keeper-2", "-t", "x", "-m", "x")
     assert sent.returncode == 0
     for broker in brokers:
-        run(needs("mosquitto_pub"), "-p", str(broker.port), "-q", "1", "-t", "mail", "-m", f"from {broker.name}")
+        run(
+            needs("mosquitto_pub"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(broker.port),
+            "-q",
+            "1",
+            "-t",
+            "mail",
+            "-m",
+            f"from {broker.name}",
+        )
     assert run(*away, "-C", "1").stdout.startswith(b"from m")
 
 

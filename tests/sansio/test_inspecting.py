@@ -343,3 +343,41 @@ def test_bounds_may_be_others() -> None:
     assert (BoundedInspector(own, 10, None).peek_bytes, BoundedInspector(own, 10, None).peek_timeout) == (10, 5.0)
     assert (BoundedInspector(own, None, 0.5).peek_bytes, BoundedInspector(own, None, 0.5).peek_timeout) == (4096, 0.5)
     check_inspector(lambda: BoundedInspector(own, 100, 1), {mqtt(b"x"): b"x"})
+
+
+@pytest.mark.parametrize(
+    ("inspect", "keys", "message"),
+    [
+        (lambda data: data[:3] if data else None, {b"abcdef": b"abc"}, "a part of"),
+        (lambda data: b"" if len(data) < 2 else b"ab", {b"ab": b"ab"}, "waits for the first byte"),
+        (lambda data: data or None, {b"ab": b"ab"}, "change nothing"),
+        (lambda data: b"x" if data else None, {b"ab": b"ab"}, "has the key"),
+        (lambda data: b"k" if b"ok" in data else None if len(data) < 9 else "text", {b"ok": b"k"}, "bytes or None"),
+        (lambda data: b"k" * 5000 if data else None, {b"ab": b"k" * 5000}, "no longer than"),
+    ],
+)
+def test_a_broken_inspector_is_found_out(
+    inspect: Callable[[bytes], Any], keys: dict[bytes, bytes], message: str
+) -> None:
+    """The check says what is wrong with one that guesses, goes on, or answers with something else."""
+
+    class Broken(MQTTInspector):
+        def inspect(self, data: bytes) -> bytes | None:
+            return inspect(data)
+
+    with pytest.raises(AssertionError, match=message):
+        check_inspector(Broken, keys)
+
+
+def test_an_inspector_that_keeps_something_is_found_out() -> None:
+    """One that adds what it was given to what it had is for one connection, and there are many."""
+
+    class Keeping(MQTTInspector):
+        data = b""
+
+        def inspect(self, data: bytes) -> bytes | None:
+            self.data = max(self.data, data, key=len)
+            return super().inspect(self.data)
+
+    with pytest.raises(AssertionError):
+        check_inspector(Keeping, {mqtt(b"x"): b"x", mqtt(b"longer"): b"longer"})
