@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate
-from stickyproxy.model import Arrival, Backend, Outcome
+from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import hiding
+from stickyproxy.sansio.policy import Policies, PolicySelection
 from stickyproxy.sansio.selection import Choice, Selected, select
+from stickyproxy.sansio.steering import Steering, steering
 
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
@@ -44,6 +47,7 @@ class Member:
         "active",
         "cluster",
         "id",
+        "since",
         "state",
         "weight",
     )
@@ -61,6 +65,7 @@ class Member:
         self.id = backend.id
         self.weight = backend.weight
         self.state = backend.state
+        self.since: float = clock.seconds()  #: when its state was set
         self.active = 0  #: requests and tunnels that it serves right now
         self._endpoint = endpoint
         self._clock = clock
@@ -73,6 +78,14 @@ class Member:
 
     def __repr__(self) -> str:
         return f"<Member {self.id} {self.state.value}, active {self.active}, idle connections {len(self._idle)}>"
+
+    def seconds(self) -> float:
+        """The reactor's time."""
+        return self._clock.seconds()
+
+    def pause(self, seconds: float) -> Deferred[None]:
+        """A while."""
+        return deferLater(self._clock, seconds, lambda: None)
 
     def take(self, key: bytes) -> BackendConnection | None:
         """The idle connection that was used last, of those that ``key`` may use."""
@@ -150,7 +163,10 @@ def _too_late(_: object, __: float) -> None:
     raise ConnectTimeout
 
 
-_NONE, _KEPT = Outcome.NONE, Outcome.KEPT
+_NONE, _KEPT, _AWAY = Outcome.NONE, Outcome.KEPT, Outcome.AWAY
+#: Seconds between two tries to reach a backend that is waited for.
+PATIENCE = 0.2
+T = TypeVar("T")
 
 
 class Cluster:
@@ -168,12 +184,16 @@ class Cluster:
         affinity.members(self.members)
         self.affinity = affinity
         self.balancer = balancer
+        policies = spec.sessions.policies
         #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may; or an awaitable.
         self.select: Callable[..., Selected[Member]] = partial(select, self.members, affinity, balancer)
+        if policies != Policies():
+            self.select = PolicySelection(self.members, affinity, balancer, policies, self._seconds).select
+        self._grace = policies.grace if policies.when_down == "wait" else 0.0
         #: What a backend is to see of the value of a Cookie field, if not all of it.
         self.hide = hiding(affinity)
-        #: Sees the answers, and may change them, if the affinity wants to.
-        self.answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
+        self._answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
+        self._steered = spec.sessions.steering
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
@@ -183,12 +203,44 @@ class Cluster:
         selected = self.select(arrival, tried)
         return selected if selected is None or isinstance(selected, Choice) else await selected
 
+    async def reach(self, choice: Choice[Member], connect: Callable[[], Awaitable[T]]) -> T:
+        """What ``connect`` gives, tried again for a while where it is the policy to wait for one's own backend."""
+        until = self._seconds() + self._grace if self._grace and choice.outcome is _KEPT else 0.0
+        while True:
+            try:
+                return await connect()
+            except (CancelledError, ConnectingCancelledError):
+                raise
+            except Exception:
+                if self._seconds() + PATIENCE > until:
+                    raise
+            await choice.candidate.pause(PATIENCE)
+
+    def settle(self, arrival: Arrival, choice: Choice[Member], head: ResponseHead) -> tuple[ResponseHead, bytes | None]:
+        """``choice`` answers with ``head``: remember it. Returns the head for the client, and what ``bind`` does."""
+        if self._answered is not None:
+            head = self._answered(arrival, choice.candidate.id, head)
+        if self._steered:
+            wish = steering(head, choice.candidate.id, self.members)
+            if wish is not None:
+                return head, self._steer(arrival, choice, wish)
+        return head, self.bind(arrival, choice)
+
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
         outcome = choice.outcome
-        if outcome is _NONE or (outcome is _KEPT and not self.affinity.renews):
+        if outcome is _NONE or outcome is _AWAY or (outcome is _KEPT and not self.affinity.renews):
             return None
         return self.affinity.bind(arrival, choice.candidate.id)
+
+    def _steer(self, arrival: Arrival, choice: Choice[Member], wish: Steering) -> bytes | None:
+        if wish.to == "":
+            return self.affinity.forget(arrival)
+        return self.affinity.bind(arrival, wish.to or choice.candidate.id, wish.lifetime)
+
+    def _seconds(self) -> float:
+        """The reactor's time, by the clock of any member."""
+        return next(iter(self.members.values())).seconds() if self.members else 0.0
 
     def close_idle(self) -> None:
         """Close every idle backend connection."""

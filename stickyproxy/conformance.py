@@ -28,6 +28,7 @@ class MemoryCandidate:
     weight: int = 1
     active: int = 0
     state: BackendState = BackendState.UP
+    since: float = 0.0  #: when that began
 
 
 def make_arrival(number: int = 0, cookies: Sequence[bytes] = (), *, secure: bool = False) -> Arrival:

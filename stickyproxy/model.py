@@ -45,6 +45,7 @@ class Outcome(enum.Enum):
     NEW = "new"  # an unbound client: the balancer chose, and the client is bound now
     KEPT = "kept"  # recalled, and served by the backend that it is bound to
     REBOUND = "rebound"  # recalled, but that backend is gone or unreachable: the balancer chose another
+    AWAY = "away"  # the same, but the client stays bound to its own, which serves it again when it can
 
 
 class Peer(NamedTuple):

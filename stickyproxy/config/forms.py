@@ -28,7 +28,10 @@ class BackendTable:
     )
     weight: Weight = attrs.field(
         default=1,
-        metadata=told("Its share of new clients.", "HAProxy `weight`, nginx `weight`, Envoy `load_balancing_weight`"),
+        metadata=told(
+            "Its share of new clients; with 0 it keeps those that it has.",
+            "HAProxy `weight`, nginx `weight`, Envoy `load_balancing_weight`",
+        ),
     )
     state: BackendState = attrs.field(
         default=BackendState.UP,

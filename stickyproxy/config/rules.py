@@ -31,7 +31,7 @@ HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("timeouts", "keep_alive"),
     ("timeouts", "linger"),
 )
-HTTP_CLUSTER_KEYS: tuple[Keys, ...] = (("pool",), ("limits",), ("timeouts", "answer"))
+HTTP_CLUSTER_KEYS: tuple[Keys, ...] = (("pool",), ("sessions", "steering"), ("limits",), ("timeouts", "answer"))
 
 
 def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:

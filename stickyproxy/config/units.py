@@ -284,7 +284,7 @@ OwnDuration = Annotated[float | None, Kind(DURATION, read_duration, write_durati
 OwnSize = Annotated[int | None, Kind(SIZE, _some, write_size)]
 Count = Annotated[int, whole(1)]
 CountOrZero = Annotated[int, whole(0)]
-Weight = Annotated[int, whole(1, 256, hint='; a backend that shall take no new clients has state = "drain"')]
+Weight = Annotated[int, whole(0, 256)]
 AnyPath = Annotated[Path, Kind("a path", _path)]
 ExistingPath = Annotated[Path, Kind("the path of an existing file or directory", _existing)]
 ListenEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:8080"', _endpoint(check_listen))]

@@ -179,9 +179,9 @@ class Exchange:
         if ended:
             self._over = True
             self._release()
-        if self.cluster.answered is not None:
-            head = self._seen(head)
-        self._client.answer(head, content, ended, trailers, self._bind())
+        assert self.choice is not None
+        head, set_cookie = self.cluster.settle(self.arrival, self.choice, head)
+        self._client.answer(head, content, ended, trailers, set_cookie)
 
     def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:
         if ended:
@@ -197,7 +197,9 @@ class Exchange:
         self._over = True
         connection, self._connection = self._connection, None
         assert connection is not None
-        self._client.switched(self._seen(head), connection, early, self._bind())
+        assert self.choice is not None
+        head, set_cookie = self.cluster.settle(self.arrival, self.choice, head)
+        self._client.switched(head, connection, early, set_cookie)
 
     def pause_request(self) -> None:
         self._client.pause_request()
@@ -247,19 +249,6 @@ class Exchange:
             connection.member.active -= 1
         return connection
 
-    def _seen(self, head: ResponseHead) -> ResponseHead:
-        """The answer's head when the affinity has seen it."""
-        answered, choice = self.cluster.answered, self.choice
-        if answered is None or choice is None:
-            return head
-        changed: ResponseHead = answered(self.arrival, choice.candidate.id, head)
-        return changed
-
-    def _bind(self) -> bytes | None:
-        """The backend answers: now it is the one that the client is bound to."""
-        assert self.choice is not None
-        return self.cluster.bind(self.arrival, self.choice)
-
     def _connect(self, selected: Selected[Member], error: HTTPError | None = None) -> None:
         self._connecting = Deferred.fromCoroutine(self._open(selected, error))
         self._connecting.addErrback(self._broken)
@@ -273,7 +262,7 @@ class Exchange:
             )
             while choice is not None:
                 self.choice = choice
-                connection = connection or await self._reach(choice.candidate)
+                connection = connection or await self._reach(choice)
                 if connection is not None:
                     self._connecting = None
                     self._client.resume_request()
@@ -289,15 +278,13 @@ class Exchange:
         self._connecting = None
         self._fail(error or self._unreached or NoBackend(NOBODY))
 
-    async def _reach(self, member: Member) -> BackendConnection | None:
-        """A new connection to ``member``; None, and ``_unreached``, where there can be none."""
+    async def _reach(self, choice: Choice[Member]) -> BackendConnection | None:
+        """A new connection to the backend of ``choice``; None, and ``_unreached``, where there can be none."""
+        cluster, member = self.cluster, choice.candidate
+        answer, idle = cluster.timeouts.answer, cluster.pool.idle
         try:
-            return await open_connection(
-                member,
-                self._sweep,
-                answer=self.cluster.timeouts.answer,
-                idle=self.cluster.pool.idle,
-                preface=self.preface,
+            return await cluster.reach(
+                choice, lambda: open_connection(member, self._sweep, answer=answer, idle=idle, preface=self.preface)
             )
         except Exception as reason:
             if self._over:  # the client left, and cancelled it

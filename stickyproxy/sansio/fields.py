@@ -68,9 +68,12 @@ NOT_REMOVED = THEIRS | names(
 #: Options of Connection that name no field.
 _OPTIONS = names("close keep-alive upgrade")
 
+#: What a backend says of a session (``steering``): for us, and for nobody else.
+STEERING = names("sticky-pin sticky-release sticky-move sticky-ttl")
+
 _REQUEST = HOP_BY_HOP | OURS | THEIRS | IMITATIONS | FRAMING | HANDSHAKE.keys() | names("host cookie expect proxy")
 _REQUEST |= names("max-forwards")
-_RESPONSE = HOP_BY_HOP | FRAMING | HANDSHAKE.keys() | names("via date")
+_RESPONSE = HOP_BY_HOP | FRAMING | HANDSHAKE.keys() | names("via date") | STEERING
 
 
 class FieldNames(dict[bytes, bytes | None]):

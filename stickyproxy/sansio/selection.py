@@ -15,7 +15,7 @@ from stickyproxy.errors import SessionLost
 from stickyproxy.interfaces import IAffinity, IBalancer, IRankingAffinity, IStrictAffinity
 from stickyproxy.model import Arrival, BackendState, Outcome
 
-_NONE, _NEW, _KEPT, _REBOUND = Outcome  # a look-up in an enumeration costs ten times one in a module
+_NONE, _NEW, _KEPT, _REBOUND, _AWAY = Outcome  # a look-up in an enumeration costs ten times one in a module
 _UP, _, _MAINTENANCE = BackendState
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
@@ -34,6 +34,9 @@ class Candidate(Protocol):
 
     @property
     def state(self) -> BackendState: ...
+
+    @property
+    def since(self) -> float: ...
 
 
 C = TypeVar("C", bound=Candidate)
@@ -70,7 +73,7 @@ def select(
             return _new(Choice, (candidate, _KEPT))
     elif bound is not None:
         return _select_later(members, affinity, balancer, arrival, tried, bound)
-    return _choose(members, affinity, balancer, arrival, tried, bound)
+    return choose(members, affinity, balancer, arrival, tried, bound)
 
 
 async def _select_later(
@@ -85,10 +88,10 @@ async def _select_later(
     candidate = members.get(bound) if bound is not None else None
     if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
         return Choice(candidate, _KEPT)
-    return _choose(members, affinity, balancer, arrival, tried, bound)
+    return choose(members, affinity, balancer, arrival, tried, bound)
 
 
-def _choose(
+def choose(
     members: Mapping[str, C],
     affinity: IAffinity,
     balancer: IBalancer,

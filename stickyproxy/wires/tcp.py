@@ -9,9 +9,11 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -200,30 +202,35 @@ class FrontendProtocol(Protocol):
         cluster = self._cluster = self.factory.cluster_for(arrival.key)
         if cluster is None:
             return None
-        preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
         tried: set[str] = set()
         while (choice := await cluster.choose(arrival, tried)) is not None:
             member: Member = choice.candidate
-            backend = self.factory.backend_protocol(self)
             member.active += 1
-            reached = False
             try:
-                await member.connect(backend, backend.opened, preface)
-                reached = not backend.gone and self._state is not _State.CLOSED
-            except Exception:
-                reached = False  # the member has told it
-            finally:
-                if not reached:
-                    member.active -= 1
-            if reached:
+                backend = await cluster.reach(choice, partial(self._open, cluster, member))
+            except Exception:  # the member has told it
+                member.active -= 1
+                if self._state is _State.CLOSED:
+                    break
+                tried.add(member.id)
+            else:
                 self._member, self._outcome = member, choice.outcome
                 cluster.bind(arrival, choice)
                 return backend
-            backend.leave()
-            if self._state is _State.CLOSED:
-                break
-            tried.add(member.id)
         return None
+
+    async def _open(self, cluster: Cluster, member: Member) -> BackendProtocol:
+        """A connection to ``member``. Raises as ``Member.connect``, and ``ConnectionLost`` for one of no use."""
+        backend = self.factory.backend_protocol(self)
+        preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
+        try:
+            await member.connect(backend, backend.opened, preface)
+            if backend.gone or self._state is _State.CLOSED:
+                raise ConnectionLost
+        except BaseException:
+            backend.leave()
+            raise
+        return backend
 
     def _refuse(self) -> None:
         if self._cluster is None:

@@ -224,7 +224,7 @@ def test_every_mistake_at_once(mistakes: Callable[..., dict[str, str]]) -> None:
         conect = "5s"
         [cluster.app.backends]
         a = "tcp:127.0.0.1"
-        b = { endpoint = "tcp:127.0.0.1:9002", weight = 0, state = "down" }
+        b = { endpoint = "tcp:127.0.0.1:9002", weight = -1, state = "down" }
         "c d" = {}
         """)
     told = {
@@ -249,7 +249,7 @@ def test_every_mistake_at_once(mistakes: Callable[..., dict[str, str]]) -> None:
         "cluster.app.send_proxy_protocol": "expected 1 or 2, found true",
         "cluster.app.timeouts.conect": 'did you mean "connect"?',
         "cluster.app.backends.a": "the port is missing",
-        "cluster.app.backends.b.weight": 'state = "drain"',
+        "cluster.app.backends.b.weight": "expected a whole number from 0 to 256",
         "cluster.app.backends.b.state": 'expected "up", "drain" or "maintenance", found "down"',
         'cluster.app.backends."c d"': "up to 64 letters",
         'cluster.app.backends."c d".endpoint': "required: an endpoint string",

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface import implementer
 
+from stickyproxy.config.sessions import Sessions
+from stickyproxy.config.specs import Limits
 from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IHidingAffinity, IStrictAffinity
 from stickyproxy.model import GONE, Arrival, Outcome, ResponseHead
 from stickyproxy.sansio.fields import changed
+from stickyproxy.sansio.http1 import parse_request_head
 
 if TYPE_CHECKING:
     from house import House
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     Make = Callable[..., House]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Home: here\r\n\r\nok"
+
+HEAD = parse_request_head(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", Limits())
 
 
 def get(path: bytes = b"/", *fields: bytes) -> bytes:
@@ -160,3 +166,104 @@ def test_answers_are_seen_and_cookies_written(house: Make) -> None:
     it.accepted("a").deliver(OK)
     assert b"X-Home: here at a\r\n" in client.take()
     assert affinity.answers == [("a", 200)]
+
+
+def sessions(**policies: object) -> dict[str, object]:
+    return {"sessions": Sessions(**policies)}  # type: ignore[arg-type]
+
+
+def bound(it: House, backend: str) -> bytes:
+    """The cookie of a client that is bound to ``backend``."""
+    set_cookie = it.cluster.affinity.bind(Arrival("192.0.2.1", False, HEAD), backend)
+    assert set_cookie is not None
+    return b"Cookie: " + set_cookie.partition(b";")[0]
+
+
+def test_waiting_for_ones_own(house: Make) -> None:
+    """With the policy to wait, a client whose backend restarts is served by it as soon as it is back."""
+    it = house(sessions(when_down="wait", grace=2.0))
+    it.endpoints["b"].error = ConnectError()
+    client, stranger = it.client(), it.client()
+    client.deliver(get(b"/", bound(it, "b")))
+    it.wait(1.5)
+    assert client.take() == b"" and not it.endpoints["a"].transports
+    stranger.deliver(get())
+    it.accepted("a").deliver(OK)
+    assert stranger.take().startswith(b"HTTP/1.1 200")
+    it.endpoints["b"].error = None
+    it.wait(0.3)
+    it.accepted("b").deliver(OK)
+    assert client.take().startswith(b"HTTP/1.1 200")
+    assert [entry.outcome for entry in it.entries] == [Outcome.NEW, Outcome.KEPT]
+
+
+def test_waiting_has_an_end(house: Make) -> None:
+    """When the time to wait is over another backend serves; who leaves before is not waited for."""
+    it = house(sessions(when_down="wait", grace=1.0))
+    it.endpoints["b"].error = ConnectError()
+    client, impatient = it.client(), it.client()
+    client.deliver(get(b"/", bound(it, "b")))
+    impatient.deliver(get(b"/", bound(it, "b")))
+    it.wait(0.5)
+    impatient.lose()
+    it.wait(1.0)
+    assert len(it.endpoints["a"].transports) == 1
+    it.accepted("a").deliver(OK)
+    assert b"Set-Cookie: SRV=" in client.take()
+
+
+def test_nobody_else_serves(house: Make) -> None:
+    """With the policy to fail, a client whose backend is down gets 503, and keeps its cookie."""
+    it = house(sessions(when_down="fail"))
+    it.endpoints["b"].error = ConnectError()
+    client = it.client()
+    client.deliver(get(b"/", bound(it, "b")))
+    answer = client.take()
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"Set-Cookie" not in answer
+
+
+def test_back_home(house: Make) -> None:
+    """With ``return_home`` a client is elsewhere only while its backend is down, and its cookie stays."""
+    it = house(sessions(return_home=True))
+    it.endpoints["b"].error = ConnectError()
+    client, cookie = it.client(), bound(it, "b")
+    client.deliver(get(b"/", cookie))
+    it.accepted("a").deliver(OK)
+    assert b"Set-Cookie" not in client.take()
+    it.endpoints["b"].error = None
+    client.deliver(get(b"/", cookie))
+    it.accepted("b").deliver(OK)
+    assert b"Set-Cookie" not in client.take()
+    assert [entry.outcome for entry in it.entries] == [Outcome.AWAY, Outcome.KEPT]
+
+
+@pytest.mark.parametrize(
+    ("field", "set_cookie", "then"),
+    [
+        (b"Sticky-Move: b", b"Set-Cookie: SRV=", "b"),
+        (b"Sticky-Release: 1", b"; Max-Age=0\r\n", None),
+        (b"Sticky-TTL: 60", b"; Max-Age=60\r\n", "a"),
+    ],
+)
+def test_steered_by_the_backend(house: Make, field: bytes, set_cookie: bytes, then: str | None) -> None:
+    """Where it may, a backend moves a session, ends it or gives it a lifetime; the client sees the cookie alone."""
+    it = house(sessions(steering=True))
+    client = it.client()
+    client.deliver(get(b"/", bound(it, "a")))
+    it.accepted("a").deliver(OK.replace(b"X-Home: here", field))
+    answer = client.take()
+    assert set_cookie in answer and b"Sticky-" not in answer
+    given = answer.partition(b"Set-Cookie: ")[2].partition(b";")[0]
+    arrival = Arrival("192.0.2.1", False, HEAD._replace(named={b"cookie": [given]}))
+    recalled = it.cluster.affinity.recall(arrival)
+    assert recalled == then
+
+
+def test_not_steered(house: Make) -> None:
+    """Where it may not, nothing of it has an effect, and the client does not see it either."""
+    it = house()
+    client = it.client()
+    client.deliver(get(b"/", bound(it, "a")))
+    it.accepted("a").deliver(OK.replace(b"X-Home: here", b"Sticky-Move: b"))
+    answer = client.take()
+    assert b"Set-Cookie" not in answer and b"Sticky-" not in answer
