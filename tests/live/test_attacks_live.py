@@ -124,6 +124,17 @@ def test_no_room(site: Site, frontend: str, room: int, status: bytes) -> None:
         client.close()
 
 
+def test_a_handshake_takes_room(site: Site) -> None:
+    """Who only begins TLS has a connection like everybody; it is free again when the handshake fails."""
+    with connect(port_of(site.proxy, "secure")) as begun:
+        with site.open("secure") as client:
+            assert ask(client).startswith(b"HTTP/1.1 503 ")
+        begun.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        read_all(begun)
+    with site.open("secure") as client:
+        assert ask(client).startswith(b"HTTP/1.1 200 ")
+
+
 def test_no_room_for_tcp(site: Site) -> None:
     """A TCP connection too many is closed at once; when the other has left, the next is served."""
     with site.open("tcp") as first:

@@ -28,9 +28,9 @@ class AffinityResource(Resource):
 
     Backends get the path as the client asked for it; with ``strip_prefix`` without the path of this resource.
     ``trusted_proxies`` (``"10.0.0.0/8"``, ``"::1"``) are peers whose X-Forwarded-* and Forwarded are believed.
-    ``limits`` are those of a request; ``send_timeout`` is for a client that takes nothing of its answer,
-    ``tunnel_timeout`` for silence in a WebSocket, both in seconds. Everything else – heads that take their time, idle
-    connections, TLS – is the site's. Raises ValueError for a network that is none.
+    Of ``limits`` those of a head and ``body`` are looked at; ``send_timeout`` is for a client that takes nothing of its
+    answer, ``tunnel_timeout`` for silence in a WebSocket, both in seconds. Everything else – heads that take their
+    time, idle connections, how many there are, TLS – is the site's. Raises ValueError for a network that is none.
     """
 
     isLeaf = True
