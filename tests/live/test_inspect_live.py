@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -22,8 +23,8 @@ Start = Callable[..., Program]
 
 @pytest.fixture
 def through(proxy: Callable[..., Proxy]) -> Callable[..., Proxy]:
-    """``through(servers, *lines)``: a proxy before them that binds by the key."""
-    return lambda servers, *lines: proxy(configuration(servers, *TCP, *lines, cookie=False))
+    """``through(servers, *lines, certificate=None)``: a proxy before them that binds by the key."""
+    return lambda servers, *lines, **more: proxy(configuration(servers, *TCP, *lines, cookie=False, **more))
 
 
 def visits(served: Callable[[str], str], names: set[str]) -> None:
@@ -118,21 +119,32 @@ def user_frontend(inspector: str) -> list[str]:
 
 @pytest.mark.needs("redis-server", "redis-cli")
 def test_redis_users_stay(
-    needs: Callable[[str], str], through: Callable[..., Proxy], program: Start, tmp_path: Path
+    needs: Callable[[str], str],
+    through: Callable[..., Proxy],
+    program: Start,
+    tmp_path: Path,
+    certificate: Callable[..., Path],
+    authority_file: Path,
 ) -> None:
-    """redis-cli with a user, in both protocols, and clients that tell a name; no password is in the log."""
+    """redis-cli with a user, in both protocols, on TLS too, and clients that tell a name; no password is in the log."""
     servers = [Server(name, free_port()) for name in ("r1", "r2")]
     users = [word for user in USERS for word in ("--user", user, "on", f">secret-{user}", "~*", "+@all")]
     for name, port in servers:
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path, *users]
         program(needs("redis-server"), *arguments).wait_for("Ready to accept connections")
         assert run(needs("redis-cli"), "-p", str(port), "SET", "who", name).stdout == b"OK\n"
-    proxy = through(servers, 'frontend.web.inspect = { by = "redis", timeout = "20s" }')
-    port, protocols = port_of(proxy), iter(["-2", "-3"] * 20)
+    lines = [
+        'frontend.secure.protocol = "tcp"',
+        'frontend.secure.inspect = "redis"',
+        'frontend.web.inspect = { by = "redis", timeout = "20s" }',
+    ]
+    proxy = through(servers, *lines, certificate=certificate("127.0.0.1"))
+    port, secure = port_of(proxy), ["-p", str(port_of(proxy, "secure")), "--tls", "--cacert", str(authority_file)]
+    manners = itertools.cycle([["-p", str(port), "-2"], ["-p", str(port), "-3"], [*secure, "-3"]])
 
     def served(user: str) -> str:
-        words = ["--user", user, "--pass", f"secret-{user}", "--no-auth-warning", next(protocols), "GET", "who"]
-        return run(needs("redis-cli"), "-p", str(port), *words).stdout.decode().strip()
+        words = ["--user", user, "--pass", f"secret-{user}", "--no-auth-warning", "GET", "who"]
+        return run(needs("redis-cli"), *next(manners), *words).stdout.decode().strip()
 
     def named(name: str) -> str:
         with connect(port) as client:

@@ -137,6 +137,11 @@ MQTT_STREAMS = {
     "asks for an identifier": (mqtt(b"", user=b"alice"), b"", b"alice"),
     "an empty user": (mqtt(b"s", user=b""), b"s", b""),
     "a large packet": (mqtt(b"s" * 200, user=b"alice", will=field(b"t") + field(b"m" * 3000)), b"s" * 200, b"alice"),
+    "paho-mqtt": (
+        b"\x10#\0\4MQTT\5\xc6\0<\0\0\4dev1\0\0\1t\0\1m\0\5alice\0\2pw",
+        b"dev1",
+        b"alice",
+    ),
     "another packet": (b"\x30\x05\x00\x01ahi", b"", b""),
     "reserved flags": (b"\x11" + mqtt(b"x")[1:], b"", b""),
     "another protocol": (mqtt(b"x", protocol=b"MQTX"), b"", b""),
@@ -146,6 +151,11 @@ MQTT_STREAMS = {
 }
 POSTGRESQL_STREAMS = {
     "psql": (startup(*PSQL), b"alice", b"shop"),
+    "asyncpg": (
+        b"\0\0\0:\0\3\0\0client_encoding\0'utf-8'\0user\0alice\0database\0shop\0\0",
+        b"alice",
+        b"shop",
+    ),
     "no database": (startup(b"user", b"alice"), b"alice", b"alice"),
     "empty values": (startup(b"options", b"", b"user", b"alice", b"database", b""), b"alice", b"alice"),
     "3.2": (startup(*PSQL, version=3 << 16 | 2), b"alice", b"shop"),

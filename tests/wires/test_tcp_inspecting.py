@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 from test_tcp import KeyAffinity, Site
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from zope.interface import implementer
 
 from stickyproxy.interfaces import IStreamInspector
+from stickyproxy.model import Peer
 from stickyproxy.sansio.inspecting import BoundedInspector, MQTTInspector
+from stickyproxy.sansio.proxyprotocol import header_v2
+from stickyproxy.testing import MemoryTransport
+from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory, RefusingFactory
 from stickyproxy.wires.tcp import FrontendProtocol
 
 
@@ -72,6 +77,28 @@ def test_the_bounds_are_those_of_the_configuration():
     slow.deliver(b"ab")
     site.wait(1.5)
     assert site.b.transports[0].written == b"ab"
+
+
+def test_tls_and_a_proxy_header_come_first():
+    """Behind another proxy, and within TLS that ends here: the key is in what comes then, and nobody waits for less."""
+    affinity = KeyAffinity()
+    site = Site(affinity=affinity, inspector=FirstLine())
+    secure = site.connect(secure=True)
+    site.wait(3)  # longer than a key may take; TLS has its own time
+    assert site.a.attempts == 0
+    secure.protocol.handshakeCompleted()
+    secure.deliver(b"alice\n")
+    sweep, proxy = site.factory.sweep, IPv4Address("TCP", "10.0.0.1", 1)
+    outer = ProxyProtocolFactory(RefusingFactory(site.factory), ["10.0.0.1"], sweep, timeout=5)
+    for sent in (b"bob\nmore", b"alice\nmore"):
+        client = MemoryTransport(peer=proxy)
+        client.protocol = outer.buildProtocol(proxy)
+        client.protocol.makeConnection(client)
+        for byte in header_v2(Peer("192.0.2.1", 5), Peer("192.0.2.2", 80)) + sent:
+            client.deliver(bytes((byte,)))
+    assert affinity.seen == {b"alice": "a", b"bob": "b"}
+    written = [[transport.written for transport in each.transports] for each in (site.a, site.b)]
+    assert written == [[b"alice\n", b"alice\nmore"], [b"bob\nmore"]]
 
 
 def test_a_subclass_has_the_last_word():
