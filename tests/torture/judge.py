@@ -16,7 +16,7 @@ _HEAD = re.compile(
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,18}")
 _SIZE = re.compile(rb"([1-9a-f][0-9a-f]*|0)\r\n")
 _TRAILERS = re.compile(rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*\r\n)*)\r\n")
-_OWN_ID = re.compile(rb"[0-9a-f]{16}-[0-9a-f]+")
+_OWN_ID = re.compile(rb"[0-9a-f]{16}-[0-9a-f]+|[0-9a-f]{32}")
 _CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"http2-settings", b"proxy-authorization")
 )

@@ -10,12 +10,12 @@ import re
 from itertools import pairwise
 
 import h11
-from cases import HOST, Reached
+from cases import HOST, Reached, chunked, get
 from corpus import REQUESTS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from judge import judge, statuses
-from test_requests_memory import CLIENT, Conversation
+from judge import statuses
+from test_requests_memory import Conversation
 
 from stickyproxy.sansio.fields import FRAMING, HANDSHAKE, HOP_BY_HOP, IMITATIONS, NOT_REMOVED, OURS, THEIRS, names
 
@@ -140,8 +140,7 @@ def meets(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
     for start, end in pairwise(edges):
         conversation.send(data[start:end])
-    transports = conversation.house.endpoints["a"].transports
-    reached = [request for each in transports for request in judge(each.written, CLIENT)[0]]
+    reached = conversation.reached
     said = read_by_h11(data)
     assert [passing(each) for each in reached] == [passing(each) for each in said[: len(reached)]]
 
@@ -158,6 +157,7 @@ FEW = settings(max_examples=300, deadline=None, suppress_health_check=[HealthChe
 
 
 @FEW
+@example(get() * 2 + chunked(b"0\r\n\r\n"), [len(get() * 2 + chunked(b""))])
 @given(mutated(), CUTS)
 def test_what_looks_like_requests(data: bytes, cuts: list[int]) -> None:
     """Requests whose parts are now and then something else."""

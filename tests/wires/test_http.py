@@ -127,6 +127,21 @@ def test_pipelined_requests_are_answered_in_order(house: Make) -> None:
     assert any(it.accepted(b).take().startswith(b"GET /3") for b in "ab")
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+def test_the_last_pipelined_request_may_still_be_coming(house: Make, framing: bytes) -> None:
+    """A request whose head came with others, and whose content comes later, is read on and answered."""
+    it = house()
+    client = it.client()
+    head = b"POST /last HTTP/1.1\r\nHost: example.org\r\n" + framing + b"\r\n\r\n"
+    client.deliver(GET * 3 + head)
+    for number in range(3):  # the third is on the connection of the first, which is kept
+        it.accepted("b" if number == 1 else "a").deliver(OK)
+    client.deliver(b"12345" if b"Length" in framing else b"5\r\n12345\r\n0\r\n\r\n")
+    assert b"12345" in it.accepted("b").take()
+    it.accepted("b").deliver(OK)
+    assert client.take().count(b"HTTP/1.1 200 OK") == 4
+
+
 def test_a_client_that_pipelines_and_does_not_read(house: Make) -> None:
     """Its next request waits until it has taken the answer before."""
     it = house()

@@ -232,6 +232,7 @@ class HTTPFrontend(Protocol):
             self._mode = _BODY
             self._content = Content(head.body, limits)
             self.deadline = factory.sweep.now + factory.body_allowance
+            self._set_reading(True)  # what was pipelined is used up, and this wants more
             self._read_body(rest, exchange.start)
 
     def _read_body(self, data: bytes, send: Callable[[bytes, bool, Sequence[Field]], None] | None = None) -> None:
