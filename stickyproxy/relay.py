@@ -148,8 +148,8 @@ class Relay:
     """
 
     __slots__ = (
-        "_allowance", "_among", "_backend", "_began", "_client", "_ended", "_first", "_idle", "_reason", "_sweep",
-        "_write_backend", "_write_client", "deadline", "to_backend", "to_client",
+        "_allowance", "_among", "_backend", "_began", "_client", "_ended", "_first", "_idle", "_last", "_reason",
+        "_sweep", "_write_backend", "_write_client", "deadline", "to_backend", "to_client",
     )  # fmt: skip
 
     def __init__(
@@ -177,6 +177,7 @@ class Relay:
         self._began = sweep.seconds()
         self._first: Side | None = None
         self._reason: EndReason | None = None
+        self._last = NEVER  # the deadline, once there is no putting off
 
     def replace(self, protocol: IProtocol) -> None:
         """Be the protocol of ``protocol.transport`` in its place; it is told no more, and may be forgotten.
@@ -241,7 +242,7 @@ class Relay:
     def expired(self) -> None:
         """The sweep's word: an idle relay closes; one that cannot even close in ``GRACE`` seconds is dropped."""
         self._close(EndReason.IDLE, abort=self._reason is not None)
-        self.deadline = self._sweep.after(GRACE)
+        self._end_by(self._sweep.after(GRACE))
 
     def _other(self, half: _Half) -> _Half:
         return self._backend if half is self._client else self._client
@@ -270,12 +271,12 @@ class Relay:
                 self._close(EndReason.CLOSED)
             else:
                 self._reason = EndReason.LOST
-                self._write_backend = self._write_client = _nothing
                 other.unfeed()
-                self.deadline = self._sweep.seconds() + FLUSH
+                self._end_by(self._sweep.seconds() + FLUSH)
         if other.lost:
             self._sweep.forget(self)
             self._among.discard(self)
+            self._write_backend = self._write_client = _nothing  # a method of ours would keep us
             ended, self._ended = self._ended, _nothing
             ended(
                 RelayEnd(
@@ -290,8 +291,7 @@ class Relay:
     def _close(self, reason: EndReason, *, abort: bool = False) -> None:
         """Close what is still open: after the bytes under way, or at once. The first reason stands."""
         self._reason = self._reason or reason
-        self._write_backend = self._write_client = _nothing
-        self.deadline = self._sweep.after(self._idle)
+        self._end_by(self._sweep.after(self._idle))
         for half in (self._client, self._backend):
             if not half.lost:
                 half.unfeed()
@@ -299,6 +299,14 @@ class Relay:
                     half.resumeProducing()
                 (half.transport.abortConnection if abort else half.transport.loseConnection)()
 
+    def _end_by(self, deadline: float) -> None:
+        self.deadline = self._last = deadline
+        self._write_backend = self._write_client = self._drop
+
+    def _drop(self, _: bytes) -> None:
+        """There is nobody left to read it: who goes on talking gets no more time for that."""
+        self.deadline = self._last
+
 
 def _nothing(_: object) -> None:
-    """Where bytes go when there is nobody left to read them."""
+    """What becomes of bytes, and of the news of the end, after the end."""

@@ -165,6 +165,23 @@ def test_abrupt_loss_aborts_the_other_side(side, first):
     assert [end[3:] for end in joined.ends] == [(first, EndReason.LOST)]
 
 
+@pytest.mark.parametrize("side", ["client", "backend"])
+def test_who_goes_on_talking_to_nobody_is_dropped_all_the_same(side):
+    """A backend that streams to a client whose connection was reset holds its own no longer than a silent one."""
+    joined = Joined()
+    lost = getattr(joined, side)
+    other = joined.client if lost is joined.backend else joined.backend
+    lost.lose(ConnectionLost())
+    for _ in range(4):
+        other.deliver(b"tick")
+        joined.clock.pump([0.25])
+        joined.turn()
+        if not other.connected:
+            break
+    assert (other.aborted, other.connected, len(joined.ends)) == (True, False, 1)
+    assert not lost.unread
+
+
 def test_what_came_before_an_abrupt_loss_is_delivered():
     """A backend that sends its answer and resets: the client gets the answer, then the reset."""
     joined = Joined(high_water=1000)
