@@ -16,6 +16,8 @@ CASES: list[tuple[str, bytes]] = [
         "requests",
         b"\x03HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\xff5;x=\x00@\r\nhello\r\n0\r\n\r\n",
     ),
+    # A client of a WebSocket is reset while the backend goes on talking: that held the backend's connection
+    ("conversations", bytes([0, 17, 0, 6, 0, 12, 0, 8, 0])),
     # Exceptions instead of mistakes: nesting, digits, a path that no file system takes, an affinity that is a list
     ("configurations", b"a=" + b"[" * 5000),
     ("configurations", b"a=" + b"{a=" * 5000),

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "wires"))
 
 import known_targets as known
 import pure_targets as pure
+import talk_targets as talk
 import wires_targets as wires
 
 _WORDS = re.compile(rb"[A-Za-z_][A-Za-z0-9_-]+|[0-9]+|[^\sA-Za-z0-9]+|\s+")
@@ -61,6 +62,7 @@ EXTRA = {
 TARGETS = {
     "requests": Target(wires.requests, wires.REQUESTS),
     "answers": Target(wires.answers, wires.ANSWERS),
+    "conversations": Target(talk.conversations, talk.CONVERSATIONS),
     "proxy_headers": Target(wires.proxy_headers, wires.PROXY_HEADERS),
     "tls_records": Target(wires.tls_records, wires.TLS_RECORDS),
     "identities": Target(pure.identities, pure.IDENTITIES),
