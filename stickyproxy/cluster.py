@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate
+from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate, ITimedBalancer
 from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import hiding
 from stickyproxy.sansio.policy import Policies, PolicySelection
@@ -194,6 +194,8 @@ class Cluster:
         self.hide = hiding(affinity)
         self._answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
         self._steered = spec.sessions.steering
+        #: Is told how long a member took to answer, None: it did not, if the balancer wants to know.
+        self.timed = balancer.answered if ITimedBalancer.providedBy(balancer) else None
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"

@@ -50,6 +50,17 @@ class IBalancer(Interface):
         """
 
 
+class ITimedBalancer(IBalancer):
+    """A balancer that wants to know how long backends take."""
+
+    def answered(candidate: Any, seconds: float | None) -> None:
+        """``candidate`` (an ``ICandidate``) took ``seconds`` from a request to the head of its answer.
+
+        For TCP, to be connected. None: it could not be reached, or went away without an answer. It is called for every
+        request, those of bound clients too, so it is quick, and it does not raise.
+        """
+
+
 class IAffinity(Interface):
     """The memory of who is served by whom. One for each cluster."""
 

@@ -20,7 +20,7 @@ from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
 from stickyproxy.config.specs import BackendTLS, Cluster, Named
 from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, ByName, Kind, Makes, Place, found, joined
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import Backend
 
 #: Parameters of an extension's ``make`` that are filled in, not configured.
@@ -28,7 +28,6 @@ INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions"})
 #: Keys and names that are documented for a later version: not misspelled, and not accepted either.
 LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"}), Cluster: frozenset({"probe"})}
 LATER_NAMES: Mapping[Any, frozenset[str]] = {
-    IBalancer: frozenset({"random-two", "consistent-hash"}),
     IAffinity: frozenset({"learned"}),
 }
 LATER = "not available in this version"

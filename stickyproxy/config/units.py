@@ -154,6 +154,21 @@ def whole(least: int, most: int | None = None, hint: str = "") -> Kind:
     return Kind(expected, read)
 
 
+def above(least: float, example: float) -> Kind:
+    """The kind of a number that is more than ``least``, and finite."""
+    expected = f"a number above {least:g}, such as {example:g}"
+
+    def read(value: object, _: Place) -> float:
+        if type(value) not in (int, float):
+            raise ValueError(f"expected {expected}, found {found(value)}")
+        number = float(value)  # type: ignore[arg-type]
+        if not least < number < float("inf"):
+            raise ValueError(f"expected {expected}, found {value}")
+        return number
+
+    return Kind(expected, read)
+
+
 def _path(value: object, place: Place) -> Path:
     text = expect_text(value, "a path")
     if not text:
@@ -284,6 +299,7 @@ OwnDuration = Annotated[float | None, Kind(DURATION, read_duration, write_durati
 OwnSize = Annotated[int | None, Kind(SIZE, _some, write_size)]
 Count = Annotated[int, whole(1)]
 CountOrZero = Annotated[int, whole(0)]
+LoadFactor = Annotated[float, above(1, 1.25)]
 Weight = Annotated[int, whole(0, 256)]
 AnyPath = Annotated[Path, Kind("a path", _path)]
 ExistingPath = Annotated[Path, Kind("the path of an existing file or directory", _existing)]

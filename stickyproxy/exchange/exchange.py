@@ -68,6 +68,7 @@ class Exchange:
         "_over",
         "_paused",
         "_retries",
+        "_sent_at",
         "_sweep",
         "_tried",
         "_unreached",
@@ -110,6 +111,7 @@ class Exchange:
         self._tried: frozenset[str] = frozenset()
         self._unreached: HTTPError | None = None
         self._retries = 0
+        self._sent_at: float | None = None  # and not answered, where that is timed
 
     # What the client's side does with it.
 
@@ -179,6 +181,8 @@ class Exchange:
         if ended:
             self._over = True
             self._release()
+        if self._sent_at is not None:
+            self._tell_time()
         assert self.choice is not None
         head, set_cookie = self.cluster.settle(self.arrival, self.choice, head)
         self._client.answer(head, content, ended, trailers, set_cookie)
@@ -197,6 +201,7 @@ class Exchange:
         self._over = True
         connection, self._connection = self._connection, None
         assert connection is not None
+        self._tell_time()
         assert self.choice is not None
         head, set_cookie = self.cluster.settle(self.arrival, self.choice, head)
         self._client.switched(head, connection, early, set_cookie)
@@ -212,6 +217,8 @@ class Exchange:
         self._release()
         if self._over:
             return
+        if self._sent_at is not None and (connection.answered or not connection.used):
+            self._tell_time(connection.member)
         if connection.answered:
             self._fail(error)
         elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:
@@ -235,6 +242,8 @@ class Exchange:
     def _send_on(self, connection: BackendConnection) -> None:
         self._connection = connection
         connection.member.active += 1
+        if self.cluster.timed is not None:
+            self._sent_at = self._sweep.seconds()
         if self._unsent:
             self._began = True
             data = b"".join((self._data, *self._unsent))
@@ -248,6 +257,15 @@ class Exchange:
         if connection is not None:
             connection.member.active -= 1
         return connection
+
+    def _tell_time(self, failed: Member | None = None) -> None:
+        """To the balancer that wants to know: how long the answer took, or who did not give one."""
+        timed, choice, sent_at = self.cluster.timed, self.choice, self._sent_at
+        self._sent_at = None
+        if timed is not None and failed is not None:
+            timed(failed, None)
+        elif timed is not None and choice is not None and sent_at is not None:
+            timed(choice.candidate, self._sweep.seconds() - sent_at)
 
     def _connect(self, selected: Selected[Member], error: HTTPError | None = None) -> None:
         self._connecting = Deferred.fromCoroutine(self._open(selected, error))
@@ -290,6 +308,7 @@ class Exchange:
             if self._over:  # the client left, and cancelled it
                 raise CancelledError from reason
             self._tried |= {member.id}
+            self._tell_time(member)
             silent = isinstance(reason, ConnectTimeout)
             self._unreached = (BackendSilent if silent else BackendLost)("no backend of this cluster can be reached")
             return None

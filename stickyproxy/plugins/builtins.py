@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 
 from stickyproxy.config.units import Duration, Told
 from stickyproxy.extensions import Extension
-from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.interfaces import IAffinity
 from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity
-from stickyproxy.sansio.balancing import LeastConnections, RoundRobin
 from stickyproxy.sansio.cookies import CookieTemplate
 from stickyproxy.sansio.tokens import KeyRing
 
@@ -54,5 +53,3 @@ def _cookie(
 
 no_affinity = Extension("none", IAffinity, NoAffinity)
 cookie = Extension("cookie", IAffinity, _cookie)
-round_robin = Extension("round-robin", IBalancer, RoundRobin)
-least_connections = Extension("least-connections", IBalancer, LeastConnections)

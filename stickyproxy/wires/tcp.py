@@ -223,13 +223,18 @@ class FrontendProtocol(Protocol):
         """A connection to ``member``. Raises as ``Member.connect``, and ``ConnectionLost`` for one of no use."""
         backend = self.factory.backend_protocol(self)
         preface = proxy_header(cluster.send_proxy_protocol, self.peer, peer_of(self.transport.getHost()))
+        begun = member.seconds()
         try:
             await member.connect(backend, backend.opened, preface)
             if backend.gone or self._state is _State.CLOSED:
                 raise ConnectionLost
         except BaseException:
             backend.leave()
+            if cluster.timed is not None and self._state is not _State.CLOSED:
+                cluster.timed(member, None)
             raise
+        if cluster.timed is not None:
+            cluster.timed(member, member.seconds() - begun)
         return backend
 
     def _refuse(self) -> None:

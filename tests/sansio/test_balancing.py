@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
 
 from stickyproxy.conformance import MemoryCandidate, check_balancer, make_arrival
 from stickyproxy.interfaces import IBalancer
-from stickyproxy.sansio.balancing import LeastConnections, RoundRobin
+from stickyproxy.sansio.balancing import (
+    ConsistentHash,
+    First,
+    LeastConnections,
+    LeastTime,
+    RandomTwo,
+    RoundRobin,
+)
+from stickyproxy.sansio.keys import find_key
 
 ARRIVAL = make_arrival()
 
@@ -22,10 +31,22 @@ def named(ids: str, *weights: int) -> list[MemoryCandidate]:
     return [MemoryCandidate(id, weight) for id, weight in zip(ids, weights or (1,) * len(ids), strict=True)]
 
 
-@pytest.mark.parametrize("balancer", [RoundRobin, LeastConnections])
-def test_contract(balancer: type[RoundRobin | LeastConnections]) -> None:
+@pytest.mark.parametrize(
+    ("make", "weighted"),
+    [
+        (RoundRobin, True),
+        (LeastConnections, True),
+        (lambda: RandomTwo(Random(1)), True),
+        (lambda: LeastTime(lambda: 1000.0, 10.0), True),
+        (lambda: ConsistentHash(find_key("header:X-None")), True),
+        (lambda: ConsistentHash(find_key("source")), False),
+        (lambda: ConsistentHash(find_key("source"), 1.1), False),
+        (lambda: First(5), False),
+    ],
+)
+def test_contract(make: Callable[[], IBalancer], weighted: bool) -> None:
     """Every balancer that comes with stickyproxy keeps the contract that it asks of yours."""
-    check_balancer(balancer)
+    check_balancer(make, weighted=weighted)
 
 
 def test_round_robin_in_turn() -> None:
@@ -122,3 +143,43 @@ def test_least_connections_under_load() -> None:
         if len(open_requests) > 80:
             open_requests.pop(random.randrange(80)).active -= 1
     assert all(abs(each.active - 10 * each.weight) <= 1 for each in candidates)
+
+
+def test_random_two_takes_the_less_loaded() -> None:
+    """Of two backends the one with fewer open requests for its weight is next, always."""
+    a, b = candidates = named("ab", 1, 3)
+    a.active, b.active = 2, 5
+    assert picks(RandomTwo(Random(1)), candidates, 50) == "b" * 50
+    b.active = 7
+    assert picks(RandomTwo(Random(1)), candidates, 50) == "a" * 50
+    assert picks(RandomTwo(Random(1)), [a], 3) == "aaa"
+
+
+def test_random_two_when_idle() -> None:
+    """An idle cluster gets new clients at random, by weight."""
+    shares = Counter(picks(RandomTwo(Random(1)), named("abc", 1, 2, 5), 8000))
+    assert [round(shares[id] / 1000) for id in "abc"] == [1, 2, 5]
+
+
+def test_random_two_never_the_most_loaded() -> None:
+    """Two different ones are compared: the most loaded of three is never taken."""
+    candidates = named("abc")
+    candidates[1].active = 3
+    shares = Counter(picks(RandomTwo(Random(1)), candidates, 3000))
+    assert shares["b"] == 0 and abs(shares["a"] - shares["c"]) < 200
+
+
+def test_first_fills_up() -> None:
+    """The second backend is used when the first is full, by its weight, and the least loaded when all are."""
+    a, b, c = candidates = named("abc", 1, 2, 1)
+    chosen = ""
+    balancer = First(2)
+    for _ in range(8):
+        one = balancer.choose(candidates, ARRIVAL)
+        one.active += 1
+        chosen += one.id
+    assert chosen == "aabbbbcc"
+    b.active = 3
+    assert balancer.choose(candidates, ARRIVAL) is b
+    a.active, b.active, c.active = 9, 5, 8
+    assert balancer.choose(candidates, ARRIVAL) is b

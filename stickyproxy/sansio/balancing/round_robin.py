@@ -1,6 +1,6 @@
-"""The balancers: which backend an unbound client gets. Floor 2, pure.
+"""Each in turn, as often as its weight says: nginx's default, HAProxy ``balance roundrobin``. Floor 2, pure.
 
-Both keep their state by backend id, so candidates may come, go and change weight between two calls.
+The state is kept by backend id, so candidates may come, go and change weight between two calls.
 """
 
 from __future__ import annotations
@@ -44,23 +44,3 @@ class RoundRobin:
         if len(credit) > 2 * len(candidates) + 64:  # ids that went for good
             self._credit = {each.id: credit[each.id] for each in candidates}
         return chosen
-
-
-@implementer(IBalancer)
-class LeastConnections:
-    """The one with the fewest open requests and tunnels for its weight; in turn among equals."""
-
-    def __init__(self) -> None:
-        self._among_equals = RoundRobin()
-
-    def choose(self, candidates: Sequence[C], arrival: Arrival) -> C:
-        least = -1.0
-        equals: list[C] = []
-        for each in candidates:
-            load = each.active / each.weight
-            if load < least or not equals:
-                least = load
-                equals = [each]
-            elif load == least:
-                equals.append(each)
-        return equals[0] if len(equals) == 1 else self._among_equals.choose(equals, arrival)
