@@ -17,9 +17,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.config.specs import Named
 from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate, ITimedBalancer
 from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
-from stickyproxy.sansio.affinity.chain import hiding
+from stickyproxy.sansio.affinity.chain import ChainAffinity, hiding
 from stickyproxy.sansio.policy import Policies, PolicySelection
 from stickyproxy.sansio.selection import Choice, Selected, select
 from stickyproxy.sansio.steering import Steering, steering
@@ -184,6 +185,11 @@ class Cluster:
         affinity.members(self.members)
         self.affinity = affinity
         self.balancer = balancer
+        self.balancer_name = spec.balance.name
+        parts = affinity.links if isinstance(affinity, ChainAffinity) else (affinity,)
+        #: The affinities of the chain, or the one that there is, with their names.
+        names = [_name(named) for named in spec.affinity.links or (spec.affinity,)]
+        self.links = tuple(zip(names, parts, strict=False))  # one of a program's own is not in the configuration
         policies = spec.sessions.policies
         #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may; or an awaitable.
         self.select: Callable[..., Selected[Member]] = partial(select, self.members, affinity, balancer)
@@ -252,6 +258,12 @@ class Cluster:
 
 def _nothing(_: object) -> None:
     """What a factory builds that has built."""
+
+
+def _name(named: Named) -> str:
+    """As one would say it: ``header X-User``."""
+    first = next(iter(named.options.values()), "")
+    return f"{named.name} {first}" if isinstance(first, str) and first else named.name
 
 
 class _OneFactory(Factory):

@@ -161,7 +161,10 @@ def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:
         if not isinstance(group, str):
             continue
         other = first.setdefault(group, name)
-        for key in ("sessions", "keys", "key_file"):
+        shared = ["sessions"]
+        if all({"keys", "key_file"} & one.keys() for one in (cluster, clusters[other])):
+            shared += ["keys", "key_file"]
+        for key in shared:
             if cluster.get(key) != clusters[other].get(key):
                 yield ("cluster", name, key), f'differs from cluster.{other}, which shares the group "{group}"'
 

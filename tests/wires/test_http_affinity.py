@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from stickyproxy.config.sessions import Sessions
-from stickyproxy.config.specs import Limits
+from stickyproxy.config.specs import Limits, Route
 from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IHidingAffinity, IStrictAffinity
 from stickyproxy.model import GONE, Arrival, Outcome, ResponseHead
 from stickyproxy.sansio.fields import changed
@@ -267,3 +268,40 @@ def test_not_steered(house: Make) -> None:
     it.accepted("a").deliver(OK.replace(b"X-Home: here", b"Sticky-Move: b"))
     answer = client.take()
     assert b"Set-Cookie" not in answer and b"Sticky-" not in answer
+
+
+def explained(answer: bytes) -> list[bytes]:
+    return re.findall(rb"X-Sticky-Explain: ([^\r]*)\r\n", answer)
+
+
+def test_explained_to_a_trusted_proxy(house: Make) -> None:
+    """A trusted proxy that asks is told why: route, affinity, backends, and who served; the backend sees nothing."""
+    it = house(trusted_proxies=("198.51.100.0/24",), routes=(Route("app", None, "/shop"),))
+    client = it.client()
+    client.deliver(get(b"/shop/1", b"X-Sticky-Explain: 1"))
+    assert b"explain" not in it.accepted("a").take().lower()
+    it.accepted("a").deliver(OK)
+    assert explained(client.take()) == [
+        b"route: host (any), path /shop leads to cluster app",
+        b"affinity none: knows nothing of this client",
+        b"backend a is up, weight 1, serves 0",
+        b"backend b is up, weight 1, serves 0",
+        b"served by a: the balancer round-robin chose it for a new client",
+    ]
+    it.endpoints["a"].error = it.endpoints["b"].error = ConnectError()
+    it.cluster.close_idle()
+    client.deliver(get(b"/", b"X-Sticky-Explain: 1"))
+    answer = client.take()
+    assert (
+        answer.startswith(b"HTTP/1.1 502") and explained(answer)[0] == b"route: none matches, so it goes to cluster app"
+    )
+
+
+def test_not_explained_to_strangers(house: Make) -> None:
+    """Nobody else is told anything."""
+    it = house()
+    client = it.client()
+    client.deliver(get(b"/", b"X-Sticky-Explain: 1"))
+    assert b"explain" not in it.accepted("a").take().lower()
+    it.accepted("a").deliver(OK)
+    assert explained(client.take()) == []

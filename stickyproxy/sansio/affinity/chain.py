@@ -35,7 +35,7 @@ class ChainAffinity:
             raise ValueError("only one affinity of a chain may have a cookie of its own")
         self.cookie: bytes | None = cookies[0] if cookies else None
         self.lost_status = next((link.lost_status for link in links if IStrictAffinity.providedBy(link)), 0)
-        self._links = tuple(links)
+        self.links = tuple(links)
         self._tables = tuple(link for link in links if isinstance(link, TableAffinity))
         self._others = tuple(link for link in links if not isinstance(link, TableAffinity))
         self._ranking = tuple(link for link in links if IRankingAffinity.providedBy(link))
@@ -45,11 +45,11 @@ class ChainAffinity:
 
     def members(self, ids: Iterable[str]) -> None:
         self._ids = frozenset(ids)
-        for link in self._links:
+        for link in self.links:
             link.members(self._ids)
 
     def recall(self, arrival: Arrival) -> str | Awaitable[str | None] | None:
-        return self._recall(arrival, self._links, None)
+        return self._recall(arrival, self.links, None)
 
     def _recall(
         self, arrival: Arrival, links: Sequence[IAffinity], gone: str | None
@@ -85,7 +85,7 @@ class ChainAffinity:
         return next(filter(None, set_cookie), None)
 
     def forget(self, arrival: Arrival) -> bytes | None:
-        return next(filter(None, [link.forget(arrival) for link in self._links]), None)
+        return next(filter(None, [link.forget(arrival) for link in self.links]), None)
 
     def hide(self, value: bytes) -> bytes:
         for hide in self._hides:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.access import Access
-from stickyproxy.config.specs import Frontend
+from stickyproxy.config.specs import Frontend, Route
 from stickyproxy.errors import HTTPError
 from stickyproxy.gate import Gate
 from stickyproxy.model import RequestHead
@@ -64,6 +64,7 @@ class Destination(NamedTuple):
 
     cluster: Cluster | None  #: None: nothing is served there
     door: Door | None  #: None: open to everyone
+    route: Route | None  #: that leads there; None: none matches
 
 
 def destinations(
@@ -78,7 +79,7 @@ def destinations(
 
     front = door(spec.access)
     routes = [
-        (route, Destination(clusters[route.cluster], front if route.access is None else door(route.access)))
+        (route, Destination(clusters[route.cluster], front if route.access is None else door(route.access), route))
         for route in spec.routes
     ]
-    return RouteTable(routes, Destination(clusters[spec.cluster] if spec.cluster is not None else None, front))
+    return RouteTable(routes, Destination(clusters[spec.cluster] if spec.cluster is not None else None, front, None))

@@ -18,9 +18,11 @@ from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.awaiting import AwaitingExchange
-from stickyproxy.exchange.exchange import Exchange
+from stickyproxy.exchange.exchange import ClientSide, Exchange
+from stickyproxy.exchange.explaining import Explained
 from stickyproxy.model import Peer, RequestHead
 from stickyproxy.passwords import Passwords
+from stickyproxy.sansio.explaining import explain_route
 from stickyproxy.sansio.forwarding import DateClock, forward_request
 from stickyproxy.sansio.http1 import HeadCollector
 from stickyproxy.sansio.identity import Identity
@@ -96,7 +98,7 @@ class HTTPFrontendFactory(Factory):
         self, client: HTTPFrontend, head: RequestHead, offer: Offer | None, identity: Identity, request_id: bytes
     ) -> Exchange:
         """What has ``head`` answered to ``client``. Raises ``HTTPError``: 404, and for whom may not come in."""
-        cluster, door = self._find(head.authority, head.target)
+        cluster, door, route = self._find(head.authority, head.target)
         admitted = None
         if door is not None:
             head, admitted = door.admit(head, identity)
@@ -108,9 +110,16 @@ class HTTPFrontendFactory(Factory):
         version = cluster.send_proxy_protocol
         preface = proxy_header(version, client.peer, peer_of(client.transport.getHost())) if version else b""
         arrival = identity.arrival(head)
+        side: ClientSide = client
+        if b"x-sticky-explain" in head.named and identity.trusted:
+            side = explained = Explained(client, explain_route(route, cluster.name), cluster, arrival)
         if admitted is not None:
-            return AwaitingExchange(admitted, cluster, client, arrival, head, data, self.sweep, offer, preface)
-        return Exchange(cluster, client, arrival, head, data, self.sweep, offer, preface)
+            made: Exchange = AwaitingExchange(admitted, cluster, side, arrival, head, data, self.sweep, offer, preface)
+        else:
+            made = Exchange(cluster, side, arrival, head, data, self.sweep, offer, preface)
+        if side is not client:
+            explained.exchange = made
+        return made
 
     def request_id(self) -> bytes:
         """An id for a request that has none: 16 random hexadecimal digits of this frontend, and a count."""
