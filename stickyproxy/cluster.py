@@ -18,7 +18,14 @@ from zope.interface import implementer
 
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Named
-from stickyproxy.interfaces import IAffinity, IAnsweringAffinity, IBalancer, ICandidate, ITimedBalancer
+from stickyproxy.interfaces import (
+    IAffinity,
+    IAnsweringAffinity,
+    IBalancer,
+    ICandidate,
+    IRankingAffinity,
+    ITimedBalancer,
+)
 from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import ChainAffinity, hiding
 from stickyproxy.sansio.policy import Policies, PolicySelection
@@ -182,8 +189,8 @@ class Cluster:
         self.members = {member.id: member for member in members}
         for member in self.members.values():
             member.cluster = spec.name
-        affinity.members(self.members)
         self.affinity = affinity
+        self.members_changed()
         self.balancer = balancer
         self.balancer_name = spec.balance.name
         parts = affinity.links if isinstance(affinity, ChainAffinity) else (affinity,)
@@ -205,6 +212,12 @@ class Cluster:
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
+
+    def members_changed(self) -> None:
+        """One of ``members`` was added or removed, or has another weight: the affinity wants to know."""
+        self.affinity.members(self.members)
+        if IRankingAffinity.providedBy(self.affinity):
+            self.affinity.weights({id: member.weight for id, member in self.members.items()})
 
     async def choose(self, arrival: Arrival, tried: AbstractSet[str] = frozenset()) -> Choice[Member] | None:
         """Who serves ``arrival``, or None when nobody may; as ``select``, for those who can wait."""

@@ -6,7 +6,7 @@ the path holds an object that provides ``IExtension``. The built-ins come by the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.plugin import IPlugin
@@ -120,6 +120,9 @@ class IRankingAffinity(IAffinity):
 
     def ranking(arrival: Arrival) -> Sequence[str]:
         """The ids (str) of all backends of the cluster, the best for ``arrival`` first; empty: ask the balancer."""
+
+    def weights(weights: Mapping[str, int]) -> None:
+        """The backends of the cluster have these weights (int, 0 or more) by id; called after ``members``."""
 
 
 class IStrictAffinity(IAffinity):

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.conformance import check_affinity, make_arrival
+from stickyproxy.conformance import MemoryCandidate, check_affinity, make_arrival
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import GONE, Arrival
 from stickyproxy.sansio.affinity import ChainAffinity, CookieAffinity, HashAffinity, NoAffinity, TableAffinity
+from stickyproxy.sansio.balancing import ConsistentHash
 from stickyproxy.sansio.cookies import CookieTemplate
 from stickyproxy.sansio.keys import find_key
 from stickyproxy.sansio.sessions import SessionTable
@@ -311,3 +312,28 @@ def test_hash_has_a_second_choice() -> None:
         affinity.members(set("abcd") - {first})
         assert affinity.recall(client) == second
         affinity.members("abcd")
+
+
+def test_hash_goes_by_weight() -> None:
+    """By hash, a backend has the share of clients that its weight says; of weight 0 it has none, unless all have."""
+    clients = [from_address(f"10.{number >> 8}.{number & 255}.1") for number in range(4000)]
+    affinity = ChainAffinity([by_hash()])
+    affinity.weights({"a": 1, "b": 2, "c": 0, "d": 5})
+    homes = [affinity.recall(client) for client in clients]
+    assert [round(homes.count(id) / 500, 1) for id in "abcd"] == pytest.approx([1, 2, 0, 5], abs=0.2)
+    assert {affinity.ranking(client)[-1] for client in clients} == {"c"}
+    affinity.weights({"a": 1, "b": 2, "c": 2, "d": 5})
+    assert {new for old, new in zip(homes, map(affinity.recall, clients), strict=True) if old != new} == {"c"}
+    affinity.weights(dict.fromkeys("abcd", 0))
+    assert {affinity.recall(client) for client in clients} == set("abcd")
+
+
+def test_hash_and_balancer_agree() -> None:
+    """What is bound by hash goes where ``balance = "consistent-hash"`` sends it for the same key and weights."""
+    affinity = by_hash()
+    affinity.weights({"a": 1, "b": 3, "c": 2, "d": 1})
+    candidates = [MemoryCandidate(*each) for each in (("d", 1), ("b", 3), ("a", 1), ("c", 2))]
+    balancer = ConsistentHash(find_key("source"))
+    for number in range(500):
+        client = from_address(f"10.0.{number >> 8}.{number & 255}")
+        assert balancer.choose(candidates, client).id == affinity.recall(client)

@@ -129,7 +129,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(balancer._best) <= 100
     for number in range(9000):
         balancer.choose([MemoryCandidate(f"x{number}")], ARRIVALS[0])
-    assert len(balancer._seeds) <= 4096
+    assert len(balancer._draws._seeds) <= 4096
 
 
 @given(st.binary(max_size=100), st.lists(st.integers(1, 256), min_size=1, max_size=6), st.data())

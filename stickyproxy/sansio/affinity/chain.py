@@ -6,7 +6,7 @@ sessions in a table make one session of all their keys; their store is the same 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from zope.interface import implementer
 
@@ -76,6 +76,10 @@ class ChainAffinity:
 
     def ranking(self, arrival: Arrival) -> Sequence[str]:
         return next((ranking for link in self._ranking if (ranking := link.ranking(arrival))), ())
+
+    def weights(self, weights: Mapping[str, int]) -> None:
+        for link in self._ranking:
+            link.weights(weights)
 
     def bind(self, arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:
         keys = [key for table in self._tables if (key := table.key(arrival)) is not None]

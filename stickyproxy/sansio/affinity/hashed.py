@@ -1,20 +1,27 @@
 """Affinity by a key that the client shows, computed (HAProxy: ``hash-type consistent``). Floor 2.
 
-Nothing is remembered. Every backend has a rank for every key (rendezvous hashing), and the first of them that may serve
-does. When one is added or removed, about one in n clients moves, and nobody else.
+Nothing is remembered. Every backend has a rank for every key (``sansio.rendezvous``), and the first of them that may
+serve does. When one is added or removed, about one in n clients moves, and nobody else. How busy a backend is does not
+count, for that would move clients that are bound; ``balance = "consistent-hash"`` with ``load`` does that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
+from typing import NamedTuple
 
 from zope.interface import implementer
 
 from stickyproxy.interfaces import IRankingAffinity
 from stickyproxy.model import Arrival
 from stickyproxy.sansio.keys import KeyFinder
+from stickyproxy.sansio.rendezvous import Draws, number_of
+
+
+class _Backend(NamedTuple):
+    id: str
+    weight: int
 
 
 @implementer(IRankingAffinity)
@@ -27,11 +34,18 @@ class HashAffinity:
 
     def __init__(self, find_key: KeyFinder) -> None:
         self._find_key = find_key
-        self._ids: tuple[bytes, ...] = ()
+        self._backends: tuple[_Backend, ...] = ()  # that have keys
+        self._idle: tuple[_Backend, ...] = ()  # that have none
+        self._draws = Draws()
         self._ranking = lru_cache(maxsize=4096)(self._rank)
 
     def members(self, ids: Iterable[str]) -> None:
-        self._ids = tuple(id.encode() for id in ids)
+        self.weights(dict.fromkeys(ids, 1))
+
+    def weights(self, weights: Mapping[str, int]) -> None:
+        """A backend of weight 0 has no keys: who was its client by them is another's from now on."""
+        self._backends = tuple(_Backend(id, weights[id]) for id in sorted(weights) if weights[id])
+        self._idle = tuple(_Backend(id, 1) for id in sorted(weights) if not weights[id])
         self._ranking.cache_clear()
 
     def ranking(self, arrival: Arrival) -> Sequence[str]:
@@ -49,5 +63,9 @@ class HashAffinity:
         return None
 
     def _rank(self, key: bytes) -> tuple[str, ...]:
-        ranks = {id: blake2b(key, digest_size=8, key=blake2b(id, digest_size=16).digest()).digest() for id in self._ids}
-        return tuple(id.decode() for id in sorted(self._ids, key=ranks.__getitem__))
+        number = number_of(key)
+        ranking: list[str] = []
+        for backends in (self._backends, self._idle):
+            drawn = dict(zip(backends, self._draws(number, backends), strict=True))
+            ranking += [each.id for each in sorted(backends, key=drawn.__getitem__, reverse=True)]
+        return tuple(ranking)

@@ -1,8 +1,7 @@
 """The same backend for the same key, everywhere and always: HAProxy ``hash-type consistent``. Floor 2, pure.
 
-Rendezvous hashing (D. G. Thaler and C. V. Ravishankar, 1998), weighted: for a key every backend draws a number that
-depends on the two of them alone, and the best one serves. So a backend that goes takes only its own keys with it, and
-one that comes takes its share and no more; nothing is kept, and proxies that do not know of each other agree.
+By rendezvous hashing (``sansio.rendezvous``): a backend that goes takes only its own keys with it, and one that comes
+takes its share and no more.
 
 With ``load`` no backend has more than so many times its share of what is open (V. Mirrokni, M. Thorup and
 M. Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2016): a key whose backend is full goes to its next one.
@@ -11,8 +10,7 @@ M. Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2016): a key whose ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from math import ceil, log
+from math import ceil
 from typing import TypeVar
 
 from zope.interface import implementer
@@ -21,15 +19,13 @@ from stickyproxy.interfaces import IBalancer
 from stickyproxy.model import Arrival
 from stickyproxy.sansio.balancing.round_robin import RoundRobin
 from stickyproxy.sansio.keys import KeyFinder
+from stickyproxy.sansio.rendezvous import Draws, number_of
 from stickyproxy.sansio.selection import Candidate
 
 C = TypeVar("C", bound=Candidate)
 
 #: Keys whose best backend is remembered while the backends are the same, so that drawing is not done for every request.
 REMEMBERED = 8192
-
-_BITS = (1 << 64) - 1
-_RANGE = float(1 << 64)
 
 
 @implementer(IBalancer)
@@ -44,7 +40,7 @@ class ConsistentHash:
             raise ValueError(f"load {load}: expected more than 1")
         self._find_key = find_key
         self._load = load
-        self._seeds = _Seeds()
+        self._draws = Draws()
         self._in_turn = RoundRobin()
         self._ids: list[str] = []
         self._weights: list[int] = []
@@ -54,7 +50,7 @@ class ConsistentHash:
         key = self._find_key(arrival)
         if key is None:
             return self._in_turn.choose(candidates, arrival)
-        number = _number(key)
+        number = number_of(key)
         ids, weights = [each.id for each in candidates], [each.weight for each in candidates]
         if ids != self._ids or weights != self._weights:
             self._ids, self._weights = ids, weights
@@ -72,21 +68,6 @@ class ConsistentHash:
         return candidates[at]
 
     def _draw(self, number: int, candidates: Sequence[Candidate]) -> int:
-        """Who draws best. Where u is even in (0, 1], log(u) / weight is the greatest as often as the weight says."""
-        seeds = self._seeds
-        drawn = [log(((number * seeds[each.id] & _BITS) + 1) / _RANGE) / each.weight for each in candidates]
+        """Who draws best."""
+        drawn = self._draws(number, candidates)
         return drawn.index(max(drawn))
-
-
-class _Seeds(dict[str, int]):
-    """The number of each backend, by id: odd, so that multiplying by it loses nothing of a key's."""
-
-    def __missing__(self, id: str) -> int:
-        if len(self) >= 4096:  # ids that went for good
-            self.clear()
-        self[id] = seed = _number(id.encode()) | 1
-        return seed
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
