@@ -188,6 +188,14 @@ class Relay:
             transport: Any = half.transport
             if transport is protocol.transport and getattr(transport, "protocol", None) is protocol:  # type: ignore[attr-defined]
                 half.serve(self, take)
+                if hasattr(type(transport), "sole_writer") and not transport.TLS:
+                    self._set_writer(half, transport.sole_writer())
+
+    def _set_writer(self, half: _Half, write: Callable[[bytes], object]) -> None:
+        if half is self._client:
+            self._write_client = write
+        else:
+            self._write_backend = write
 
     def start(self, from_client: bytes = b"", from_backend: bytes = b"") -> None:
         """Pass on what had been read before, and let both transports read, as far as the other takes it."""

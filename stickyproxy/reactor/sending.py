@@ -7,7 +7,7 @@ turn (``turn`` says why), and is given to libuv as one.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -91,6 +91,12 @@ class Sending:
         if self._waiting is not None:
             self._flush()
         self._native.write(data)
+
+    def sole_writer(self) -> Callable[[bytes], object]:
+        """The same for who alone writes from now on: libuv's own method."""
+        self._flush()
+        own: Callable[[bytes], object] = self._native.write
+        return own
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send all of ``data``."""
