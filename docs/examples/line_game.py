@@ -6,14 +6,10 @@ it beside whatever else your application serves, as ``line_game.tac`` does::
     PYTHONPATH=docs/examples twistd -ny docs/examples/line_game.tac
 """
 
-from hashlib import sha256
-
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet.endpoints import serverFromString
-from zope.interface import implementer
 
 from stickyproxy.api import FrontendProtocol, Sweep, TCPFrontendFactory, cluster_of
-from stickyproxy.interfaces import IBalancer
 
 
 class LineGame(FrontendProtocol):
@@ -28,20 +24,12 @@ class LineGame(FrontendProtocol):
         super().connection_refused()
 
 
-@implementer(IBalancer)
-class ByTable:
-    """Rendezvous hashing: a table's server is the same in every process and after every restart, and nothing is stored.
-
-    A server that comes or goes moves only its own tables. Who names no table is placed by address.
-    """
-
-    def choose(self, candidates, arrival):
-        table = arrival.key or arrival.client.encode()
-        return max(candidates, key=lambda backend: sha256(backend.id.encode() + b"/" + table).digest())
-
-
 def make_service(reactor, listen, backends):
-    """The frontend as a service for any MultiService. ``backends``: id to endpoint string."""
-    cluster = cluster_of(reactor, backends, name="tables", balance=ByTable())
+    """The frontend as a service for any MultiService. ``backends``: id to endpoint string.
+
+    A table's server is the same in every process and after every restart, and nothing is stored: it is the hash of the
+    key that says so. A server that comes or goes moves only its own tables.
+    """
+    cluster = cluster_of(reactor, backends, name="tables", balance={"by": "consistent-hash", "key": "key"})
     factory = TCPFrontendFactory(cluster, Sweep(reactor), idle=3600, frontend_protocol=LineGame)
     return StreamServerEndpointService(serverFromString(reactor, listen), factory)

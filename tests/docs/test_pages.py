@@ -10,7 +10,6 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,11 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from zope.interface import implementer
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy import api
 from stickyproxy.config import load
-from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.extensions import find_extensions
-from stickyproxy.interfaces import IBalancer
-from stickyproxy.model import Backend
-from stickyproxy.sansio.affinity import NoAffinity
-from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryEndpoint, MemoryTransport
-from stickyproxy.wires.tcp import FrontendProtocol, TCPFrontendFactory
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -139,17 +131,15 @@ def test_your_own_protocol() -> None:
     """The README's protocol has at most twelve lines; players of a table meet, whatever pieces its name comes in."""
     text = shown("python")[1]
     assert len(text.splitlines()) <= 12
-    definitions, _, making = text.partition("\nfactory")
-    names = {"FrontendProtocol": FrontendProtocol, "implementer": implementer, "IBalancer": IBalancer, "sha256": sha256}
-    exec(definitions, names)
-    clock, endpoints = Clock(), {"red": MemoryEndpoint(), "blue": MemoryEndpoint()}
-    members = [Member(Backend(id, ""), endpoint, clock, connect_timeout=5) for id, endpoint in endpoints.items()]
-    cluster = Cluster(ClusterSpec("tables", ()), members, NoAffinity(), names["ByTable"]())  # type: ignore[operator]
-    names |= {"TCPFrontendFactory": TCPFrontendFactory, "Sweep": Sweep, "cluster": cluster, "reactor": clock}
-    exec(f"factory{making}", names)
+    names: dict[str, Any] = {name: getattr(api, name) for name in api.__all__}
+    names |= {"reactor": Clock(), "servers": {"red": "tcp:127.0.0.1:1", "blue": "tcp:127.0.0.1:2"}}
+    exec(text, names)
+    endpoints = {"red": MemoryEndpoint(), "blue": MemoryEndpoint()}
+    for id, member in names["cluster"].members.items():
+        member._endpoint = endpoints[id]
     for number in range(8):
         for pieces in ([b"%d\nhello" % number], [b"%d" % number, b"\n", b"hello"]):
-            client = MemoryTransport(names["factory"].buildProtocol(IPv4Address("TCP", "203.0.113.9", 5)))  # type: ignore[attr-defined]
+            client = MemoryTransport(names["factory"].buildProtocol(IPv4Address("TCP", "203.0.113.9", 5)))
             for piece in pieces:
                 client.deliver(piece)
     seen = {id: [transport.written for transport in endpoint.transports] for id, endpoint in endpoints.items()}
