@@ -24,6 +24,7 @@ from stickyproxy.interfaces import (
     IBalancer,
     ICandidate,
     IRankingAffinity,
+    IReadingAffinity,
     ITimedBalancer,
 )
 from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
@@ -206,6 +207,8 @@ class Cluster:
         #: What a backend is to see of the value of a Cookie field, if not all of it.
         self.hide = hiding(affinity)
         self._answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
+        #: What gives a reader of an answer's content, if anything does (``IReadingAffinity.reader``).
+        self.reader = affinity.reader if IReadingAffinity.providedBy(affinity) else None
         self._steered = spec.sessions.steering
         #: Is told how long a member took to answer, None: it did not, if the balancer wants to know.
         self.timed = balancer.answered if ITimedBalancer.providedBy(balancer) else None

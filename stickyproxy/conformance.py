@@ -12,11 +12,22 @@ import attrs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from stickyproxy.interfaces import IAffinity, IBalancer, ICandidate, IStreamInspector
-from stickyproxy.model import GONE, Arrival, BackendState, RequestHead
+from stickyproxy.interfaces import (
+    IAffinity,
+    IAnsweringAffinity,
+    IBalancer,
+    ICandidate,
+    IReadingAffinity,
+    IStreamInspector,
+    IStrictAffinity,
+)
+from stickyproxy.model import GONE, UNTIL_CLOSE, Arrival, BackendState, RequestHead, ResponseHead
 
 _IDS = ("a", "b", "c", "d")
 _GARBAGE = (b"", b"=", b";;;", b"\xff\x00\xfe", b"x" * 5000, b"a" * 44, b'"quoted"', b"a=b=c; a", "☃".encode())
+#: What a backend says to a request that went well, and to one that did not.
+_FINE = ResponseHead(200, b"OK", 1, [b"X-Answer", b": ", b"yes", b"\r\n"], {}, UNTIL_CLOSE, False)
+_BAD = _FINE._replace(status=500, reason=b"Internal Server Error")
 
 
 @implementer(ICandidate)
@@ -143,7 +154,9 @@ class _Client:
         recalled = self.recall()
         _require(recalled in (None, GONE, *_IDS), "who is recalled is a backend of the cluster, or was")
         home = proposed if recalled is None or recalled not in among else recalled
-        self._keep(self._affinity.bind(self._arrival(), home))
+        arrival = self._arrival()
+        _answer(self._affinity, arrival, home, _FINE)
+        self._keep(self._affinity.bind(arrival, home))
         return home
 
     def leave(self) -> None:
@@ -176,9 +189,26 @@ def _check_garbage(affinity: IAffinity, arrive: Callable[[int], Arrival]) -> Non
     strangers += [arrive(1001)._replace(client=client) for client in ("", "unix", "nonsense", "::1", "fe80::1%eth0")]
     strangers += [Arrival("192.0.2.1", False), Arrival("192.0.2.1", True, None, b"\x00" * 1000)]
     for stranger in strangers:
+        for head in (_BAD, _FINE):
+            _answer(affinity, stranger, "a", head)
         _require(
             _now(affinity.recall(stranger)) in (None, GONE, *_IDS), "garbage binds nobody to a backend of elsewhere"
         )
+
+
+def _answer(affinity: IAffinity, arrival: Arrival, backend_id: str, head: ResponseHead) -> None:
+    """``backend_id`` answers; where the affinity looks into its content, that is garbage."""
+    if IStrictAffinity.providedBy(affinity):
+        status = affinity.lost_status(arrival)
+        _require(status == 0 or 400 <= status < 600, "lost_status is 0 or that of an error")
+    if IAnsweringAffinity.providedBy(affinity):
+        _require(isinstance(affinity.answered(arrival, backend_id, head), ResponseHead), "answered returns a head")
+    if IReadingAffinity.providedBy(affinity):
+        for garbage in _GARBAGE:
+            reader = affinity.reader(arrival, backend_id, head)
+            if reader is not None:
+                _require(isinstance(reader(garbage[:1], False), bool), "a reader returns True or False")
+                reader(garbage[:4096], True)
 
 
 def _now(recalled: str | Awaitable[str | None] | None) -> str | None:

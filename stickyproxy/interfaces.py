@@ -6,7 +6,7 @@ the path holds an object that provides ``IExtension``. The built-ins come by the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.plugin import IPlugin
@@ -115,6 +115,18 @@ class IAnsweringAffinity(IAffinity):
         """
 
 
+class IReadingAffinity(IAffinity):
+    """An affinity that learns from the content of answers."""
+
+    def reader(arrival: Arrival, backend_id: str, head: ResponseHead) -> Callable[[bytes, bool], bool] | None:
+        """What reads the beginning of the content that follows ``head``; None: nothing of it is wanted.
+
+        It is asked for every answer with content, after ``bind``. What it returns is called when some content has come,
+        with all that there is so far, 4096 bytes at most, and whether it will see no more; until it returns True. The
+        client gets the content as it comes, unchanged, once it was read. It never raises.
+        """
+
+
 class IRankingAffinity(IAffinity):
     """An affinity that knows whose turn it is when a backend may not serve its clients."""
 
@@ -128,7 +140,8 @@ class IRankingAffinity(IAffinity):
 class IStrictAffinity(IAffinity):
     """An affinity whose clients are not to be served by another backend than their own."""
 
-    lost_status = Attribute("int: the status of the answer where that is gone, as 404; 0: another may serve them.")
+    def lost_status(arrival: Arrival) -> int:
+        """The status of the answer to ``arrival`` where its backend is gone, as 404; 0: another may serve it."""
 
 
 class ISessionStore(Interface):

@@ -21,7 +21,7 @@ from stickyproxy.interfaces import IAffinity
 Found = tuple[Keys, str]
 
 #: Affinities that need HTTP, since the client has to carry something.
-HTTP_AFFINITIES = frozenset({"cookie", "header", "query", "path", "host", "bearer"})
+HTTP_AFFINITIES = frozenset({"cookie", "header", "query", "path", "host", "bearer", "engine.io", "sockjs", "mcp"})
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("trusted_proxies",),
     *(("limits", limit.name) for limit in attrs.fields(Limits) if not limit.name.startswith("connections")),

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError, NoBackend
 from stickyproxy.exchange.connection import BackendConnection, open_connection
+from stickyproxy.exchange.reading import ReadClient
 from stickyproxy.model import CHUNKED, Arrival, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.selection import Choice, Selected
@@ -184,7 +185,12 @@ class Exchange:
         if self._sent_at is not None:
             self._tell_time()
         assert self.choice is not None
-        head, set_cookie = self.cluster.settle(self.arrival, self.choice, head)
+        cluster = self.cluster
+        head, set_cookie = cluster.settle(self.arrival, self.choice, head)
+        if cluster.reader is not None and head.body:
+            reader = cluster.reader(self.arrival, self.choice.candidate.id, head)
+            if reader is not None:
+                self._client = ReadClient(self._client, reader)
         self._client.answer(head, content, ended, trailers, set_cookie)
 
     def answer_more(self, content: bytes, ended: bool, trailers: Sequence[Field] = ()) -> None:

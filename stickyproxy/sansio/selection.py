@@ -101,8 +101,8 @@ def choose(
 ) -> Choice[C] | None:
     """For a client that is bound to nobody, or to a backend that may not take it."""
     outcome = (_NEW if affinity.remembers else _NONE) if bound is None else _REBOUND
-    if outcome is _REBOUND and IStrictAffinity.providedBy(affinity) and affinity.lost_status:
-        raise SessionLost("the backend of this session is gone", status=affinity.lost_status)
+    if outcome is _REBOUND and IStrictAffinity.providedBy(affinity) and (status := affinity.lost_status(arrival)):
+        raise SessionLost("the backend of this session is gone", status=status)
     free = [each for each in members.values() if each.state is _UP and each.weight]
     if tried:
         free = [each for each in free if each.id not in tried]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from stickyproxy.interfaces import (
     IAffinity,
     IAnsweringAffinity,
     IHidingAffinity,
     IRankingAffinity,
+    IReadingAffinity,
     IStrictAffinity,
 )
 from stickyproxy.model import Arrival, ResponseHead
@@ -34,12 +35,15 @@ class ChainAffinity:
         if len(cookies) > 1:
             raise ValueError("only one affinity of a chain may have a cookie of its own")
         self.cookie: bytes | None = cookies[0] if cookies else None
-        self.lost_status = next((link.lost_status for link in links if IStrictAffinity.providedBy(link)), 0)
         self.links = tuple(links)
         self._tables = tuple(link for link in links if isinstance(link, TableAffinity))
         self._others = tuple(link for link in links if not isinstance(link, TableAffinity))
         self._ranking = tuple(link for link in links if IRankingAffinity.providedBy(link))
         self._answering = tuple(link for link in links if IAnsweringAffinity.providedBy(link))
+        self._strict = tuple(link for link in links if IStrictAffinity.providedBy(link))
+        self._reading = tuple(link for link in links if IReadingAffinity.providedBy(link))
+        if self._reading:  # else nobody asks for it
+            alsoProvides(self, IReadingAffinity)
         self._hides = tuple(hide for link in links if (hide := hiding(link)) is not None)
         self._ids: frozenset[str] = frozenset()
 
@@ -100,6 +104,14 @@ class ChainAffinity:
         for link in self._answering:
             head = link.answered(arrival, backend_id, head)
         return head
+
+    def lost_status(self, arrival: Arrival) -> int:
+        return next((status for link in self._strict if (status := link.lost_status(arrival))), 0)
+
+    def reader(self, arrival: Arrival, backend_id: str, head: ResponseHead) -> Callable[[bytes, bool], bool] | None:
+        """Of the first link that wants the content: there is no answer that two of them look at."""
+        readers = (link.reader(arrival, backend_id, head) for link in self._reading)
+        return next((reader for reader in readers if reader is not None), None)
 
 
 def hiding(affinity: IAffinity) -> Callable[[bytes], bytes] | None:
