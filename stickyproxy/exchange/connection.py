@@ -63,6 +63,8 @@ class BackendConnection(Protocol):
         self.deadline = NEVER
         self.opened: Deferred[None] | None = Deferred()  #: None when it has fired
         self._sweep = sweep
+        self._turn = sweep.turn
+        self._begun = -1  # the turn at whose end the head of the exchange's request is sent
         self._answer_allowance = sweep.period + answer
         self._idle_allowance = sweep.period + idle
         self._mode = _OPENING
@@ -85,6 +87,7 @@ class BackendConnection(Protocol):
         self._sent = sent
         self.deadline = self._sweep.now + self._answer_allowance if sent else NEVER
         self._write(data)
+        self._begun = self._turn.current or -1
 
     def send(self, data: bytes, sent: bool) -> None:
         """More of the request."""
@@ -227,6 +230,10 @@ class BackendConnection(Protocol):
     # Answers.
 
     def _read_head(self, data: bytes) -> None:
+        if self._begun == self._turn.current and self.used:  # our request has not left: these belong to an old answer
+            self._ended(clean=False)
+            self.close()
+            return
         self.answered = True
         exchange = self._exchange
         assert exchange is not None

@@ -27,7 +27,7 @@ _ROUNDS = 8
 class Turn:
     """The end of the reactor's turn. One for each reactor, shared by all that send together."""
 
-    __slots__ = ("_calls", "_ending", "_soon")
+    __slots__ = ("_calls", "_count", "_ending", "_soon", "current")
 
     _log = Logger()
 
@@ -36,6 +36,8 @@ class Turn:
         self._soon = soon
         self._calls: list[Callable[[], object]] = []
         self._ending = False
+        self._count = 0
+        self.current = 0  #: the number of this turn; 0 while nothing waits for its end
 
     @classmethod
     def of(cls, clock: IReactorTime) -> Turn:
@@ -49,7 +51,7 @@ class Turn:
         What it raises is logged, and keeps nothing else from being done.
         """
         if not self._calls and not self._ending:
-            self._soon(self._end)
+            self._begin()
         self._calls.append(call)
 
     def writer(self, transport: Any, *, single: bool = False) -> Write:
@@ -98,6 +100,11 @@ class Turn:
 
         return write
 
+    def _begin(self) -> None:
+        self._count += 1
+        self.current = self._count
+        self._soon(self._end)
+
     def _end(self) -> None:
         self._ending = True
         for _ in range(_ROUNDS):
@@ -110,8 +117,9 @@ class Turn:
             if not self._calls:
                 break
         self._ending = False
+        self.current = 0
         if self._calls:
-            self._soon(self._end)
+            self._begin()
 
 
 def _send(transport: Any, send: Callable[[bytes], int]) -> None:
