@@ -204,7 +204,7 @@ async def test_megabytes_cross_whole_past_a_reader_that_pauses():
     front = Front(server)
     whole = hashlib.sha256(data).digest()
     assert await front.run(client) == ((len(data), whole), whole)
-    assert max(held) <= 256 * 1024
+    assert max(held) <= 64 * 1024 + 256 * 1024  # what a transport lets wait, and one read of libuv beyond it
 
 
 @ensureDeferred
