@@ -15,6 +15,8 @@ import attrs
 from stickyproxy.errors import SessionLost
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Arrival, BackendState, Outcome
+from stickyproxy.sansio.balancing import ConsistentHash
+from stickyproxy.sansio.keys import find_key
 from stickyproxy.sansio.selection import C, Choice, Selected, choose
 
 #: How far above its share a backend must be before a session is moved away from it.
@@ -51,6 +53,7 @@ class PolicySelection(Generic[C]):
         self._balancer = balancer
         self._policies = policies
         self._clock = clock
+        self._substitutes = ConsistentHash(find_key("source"))  # who is away is not bound, and yet stays with one
         self._newcomers: dict[str, tuple[str, float]] = {}
         self._moves = 1.0  # that are allowed now
         self._counted = clock()
@@ -77,8 +80,10 @@ class PolicySelection(Generic[C]):
             return self._lighter(candidate, arrival) or Choice(candidate, Outcome.KEPT)
         if self._policies.when_down == "fail":
             raise SessionLost("the backend of this session cannot be reached")
-        choice = self._choose(arrival, tried, bound)
-        return choice._replace(outcome=Outcome.AWAY) if choice is not None and self._policies.return_home else choice
+        if not self._policies.return_home:
+            return self._choose(arrival, tried, bound)
+        choice = choose(self._members, self._affinity, self._substitutes, arrival, tried, bound)
+        return None if choice is None else choice._replace(outcome=Outcome.AWAY)
 
     def _choose(self, arrival: Arrival, tried: AbstractSet[str], bound: str | None) -> Choice[C] | None:
         return choose(self._members, self._affinity, self._balancer, arrival, tried, bound)

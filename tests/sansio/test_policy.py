@@ -60,6 +60,17 @@ def test_down(policies: dict[str, object], outcome: Outcome) -> None:
     assert cluster.select(tried="abc") is None
 
 
+def test_away_is_one_place() -> None:
+    """While its own backend is down, a client that is to return is with one other, and not with each in turn."""
+    cluster = Cluster(return_home=True)
+    visitors = [make_arrival(number) for number in range(40)]
+    for visitor in visitors:
+        cluster.affinity.bind(visitor, "b")
+    away = [cluster.select(visitor, tried="b") for visitor in visitors]
+    assert [cluster.select(visitor, tried="b") for visitor in reversed(visitors)] == away[::-1]
+    assert {*away} == {("a", Outcome.AWAY), ("c", Outcome.AWAY)}
+
+
 def test_down_and_nobody_else() -> None:
     """Where nobody else may serve it, the client of a backend that cannot be reached is told so; others are served."""
     cluster = Cluster(when_down="fail")
