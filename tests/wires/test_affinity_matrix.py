@@ -64,7 +64,7 @@ def page() -> dict[str, dict[str, str]]:
     """The table of the page: by mode, then by event."""
     lines = PAGE.read_text().splitlines()
     heads = next(at for at, line in enumerate(lines) if line.startswith("| sessions that move"))
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[heads:]]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[heads:]]
     rows = rows[: next((at for at, row in enumerate(rows) if len(row) < 2), None)]
     return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
 
