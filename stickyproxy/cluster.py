@@ -194,7 +194,7 @@ class Cluster:
         self.members_changed()
         self.balancer = balancer
         self.balancer_name = spec.balance.name
-        parts = affinity.links if isinstance(affinity, ChainAffinity) else (affinity,)
+        parts = affinity.links if spec.affinity.links and isinstance(affinity, ChainAffinity) else (affinity,)
         #: The affinities of the chain, or the one that there is, with their names.
         names = [_name(named) for named in spec.affinity.links or (spec.affinity,)]
         self.links = tuple(zip(names, parts, strict=False))  # one of a program's own is not in the configuration

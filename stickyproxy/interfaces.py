@@ -25,10 +25,10 @@ class IExtension(IPlugin):
         """Make one for one cluster.
 
         The keyword parameters of ``make`` are the keys that the configuration accepts: their annotations are what
-        the values are checked against, those without a default are required. Four names are filled in by
-        stickyproxy instead, where ``make`` has them: ``cluster`` (str, the cluster's name), ``key_ring``
-        (``sansio.tokens.KeyRing``), ``clock`` (callable: seconds since the epoch, float) and ``random``
-        (a ``random.Random``).
+        the values are checked against, those without a default are required. Six names are filled in by
+        stickyproxy instead, where ``make`` has them: ``cluster`` (str, the cluster's name), ``backends`` (a sequence of
+        ``model.Backend``), ``key_ring`` (``sansio.tokens.KeyRing``), ``sessions`` (an ``ISessionStore``), ``clock``
+        (callable: seconds since the epoch, float) and ``random`` (a ``random.Random``).
         """
 
 

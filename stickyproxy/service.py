@@ -317,6 +317,7 @@ def build_cluster(
         "clock": time.time,
         "random": random,
         "sessions": _session_table(spec) if sessions is None else sessions,
+        "backends": spec.backends,
     }
     wanted: list[tuple[Any, str]] = [(IAffinity, link.name) for link in spec.affinity.links or (spec.affinity,)]
     wanted.append((IBalancer, spec.balance.name))

@@ -184,11 +184,12 @@ def trial(configuration: Configuration, extensions: Extensions, *, files: bool) 
     }
     attempts: list[tuple[Keys, Callable[[], Any]]] = []
     for cluster in configuration.clusters:
+        ours = {"cluster": cluster.name, "backends": cluster.backends}
         for key, interface in (("balance", IBalancer), ("affinity", IAffinity)):
             chosen: Named = getattr(cluster, key)
             for named in chosen.links or (chosen,):
                 extension = extensions.of(interface)[named.name]
-                attempt = partial(make, extension, named.options, cluster=cluster.name, **filled_in)
+                attempt = partial(make, extension, named.options, **filled_in, **ours)
                 attempts.append((("cluster", cluster.name, key), attempt))
     for frontend in configuration.frontends:
         if (inspect := frontend.inspect) is not None:

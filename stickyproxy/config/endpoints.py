@@ -61,6 +61,16 @@ def host_of(text: str) -> str | None:
     return (named or arguments)[0].replace("\\:", ":")
 
 
+def address_of(text: str) -> tuple[str, int] | None:
+    """The host and the port that the endpoint string of a backend names; None for a kind that has none."""
+    host = host_of(text)
+    if host is None:
+        return None
+    kind, *arguments = _arguments(text)
+    named = [a.removeprefix("port=") for a in arguments if a.startswith("port=")]
+    return host, int((named or arguments[_CLIENT_PORT[kind] :])[0])
+
+
 def _arguments(text: str) -> list[str]:
     return re.split(r"(?<!\\):", text)
 

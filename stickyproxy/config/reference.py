@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import access, forms, limits, sessions, specs
+from stickyproxy.config import accepted, access, forms, limits, sessions, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     LATER_NAMES,
@@ -73,6 +73,12 @@ first option of `"header"`, and so on.
 `by = ["cookie", "header:X-User"]` makes several one: the first that knows the client is right, and all remember it. An
 entry may be a table of its own.
 """
+COOKIES = """\
+## Cookies of other proxies
+
+What `accept_cookies_of` of the affinity `cookie` takes: a list of names, or of tables of `by` and these keys, as
+`{ by = "haproxy", name = "SERVERID" }`. [More](affinity.md#coming-from-another-proxy).
+"""
 
 
 def render(extensions: Extensions) -> str:
@@ -85,6 +91,8 @@ def render(extensions: Extensions) -> str:
             *(_table(where, spec) for where, spec in TABLES),
             AFFINITIES,
             *_extensions(extensions, IAffinity),
+            COOKIES,
+            *(_keys(f"### Cookies of `{name}`", cls) for name, cls in accepted.ACCEPTED.items()),
             '## Balancers\n\nHow a new client gets its backend: `balance = "NAME"`, or a table of `by` and options.\n',
             *_extensions(extensions, IBalancer),
             '## Inspectors\n\nHow a TCP client is known by its first bytes: `inspect = "NAME"`, or a table as above.\n',
@@ -99,15 +107,14 @@ def _ticked(words: Iterable[str]) -> str:
 
 
 def _table(where: str, spec: type) -> str:
+    return _keys(f"## `[{where}]`" if where else "## At the top", spec)
+
+
+def _keys(title: str, spec: type) -> str:
     attrs.resolve_types(spec)
     fields = [f for f in attrs.fields(spec) if f.metadata]
     rows = ((f.name, f.type, f.default, f.metadata["text"], f.metadata["elsewhere"]) for f in fields)
-    return _section(
-        f"## `[{where}]`" if where else "## At the top",
-        spec.__doc__,
-        HEAD,
-        rows,
-    )
+    return _section(title, spec.__doc__, HEAD, rows)
 
 
 def _extensions(extensions: Extensions, interface: Any) -> Iterator[str]:

@@ -19,12 +19,12 @@ from cattrs import Converter
 from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
 from stickyproxy.config.specs import BackendTLS, Cluster, Named
-from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, ByName, Kind, Makes, Place, found, joined
+from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, ByName, Kind, Makes, OneOf, Place, found, joined
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import Backend
 
 #: Parameters of an extension's ``make`` that are filled in, not configured.
-INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions"})
+INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions", "backends"})
 #: Keys and names that are documented for a later version: not misspelled, and not accepted either.
 LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"}), Cluster: frozenset({"probe"})}
 LATER_NAMES: Mapping[Any, frozenset[str]] = {
@@ -72,7 +72,8 @@ def describe(type_: Any) -> str:
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
         kind = kind_of(type_)
-        marked = {ByName: "a table for each name", Makes: 'a name, or a table with "by"'}
+        by_name = 'a name, or a table with "by"'
+        marked = {ByName: "a table for each name", Makes: by_name, OneOf: by_name}
         named = [marked[type(mark)] for mark in type_.__metadata__ if type(mark) in marked]
         return kind.expected if kind else named[0] if named else describe(arguments[0])
     if origin is Literal:
@@ -121,6 +122,8 @@ class Structure:
                 return self._by_name(value, get_args(get_args(type_)[0])[0], mark.attribute)
             if isinstance(mark, Makes):
                 return self._named(value, mark.interface, get_args(type_)[0])
+            if isinstance(mark, OneOf):
+                return self._one_of(value, mark.classes)
         return self.value(value, get_args(type_)[0])
 
     def _union(self, value: Any, type_: Any) -> Any:
@@ -182,6 +185,18 @@ class Structure:
         required = {name for name, f in fields.items() if f.default is attrs.NOTHING}
         later = LATER_KEYS.get(cls, frozenset())
         return cls(**given, **self._keys(value, types_, required, later, "unknown key"))
+
+    def _one_of(self, value: Any, classes: Mapping[str, type]) -> Any:
+        table = {"by": value} if isinstance(value, str) else value
+        if not isinstance(table, dict):
+            raise ValueError(f'expected a name or a table with "by", found {found(value)}')
+        keys: Keys = ("by",) if table is value else ()
+        name = table.get("by")
+        if not isinstance(name, str):
+            raise Wrong((keys, f"required: expected one of: {', '.join(sorted(classes))}"))
+        if name not in classes:
+            raise Wrong((keys, f'unknown name "{name}"; {instead(name, classes)}'))
+        return self._table({key: item for key, item in table.items() if key != "by"}, classes[name])
 
     def _named(self, value: Any, interface: Any, cls: type[Named]) -> Named:
         """``cls`` may have keys of its own, which stand among the options."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +81,13 @@ class Makes:
     """Marks the name of an extension, with its options beside it; ``interface`` is what the extension makes."""
 
     interface: Any
+
+
+@attrs.frozen(eq=False)
+class OneOf:
+    """Marks a name, or a table of ``by`` and the keys of the attrs class of that name."""
+
+    classes: Mapping[str, type]
 
 
 def found(value: object) -> str:

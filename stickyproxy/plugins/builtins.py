@@ -5,12 +5,15 @@ The parameters of the functions here, their types and defaults, are the options 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from stickyproxy.config.units import Duration, Told
+from stickyproxy.config.accepted import ACCEPTED, AcceptedCookie
+from stickyproxy.config.units import Duration, OneOf, Told
 from stickyproxy.extensions import Extension
 from stickyproxy.interfaces import IAffinity
+from stickyproxy.model import Backend
+from stickyproxy.plugins.migrating import migrating
 from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity
 from stickyproxy.sansio.cookies import CookieTemplate
 from stickyproxy.sansio.tokens import KeyRing
@@ -20,6 +23,7 @@ def _cookie(
     cluster: str,
     key_ring: KeyRing,
     clock: Callable[[], float],
+    backends: Sequence[Backend] = (),
     name: Annotated[
         str, Told("What the cookie is called.", "HAProxy `cookie NAME`, nginx `sticky cookie NAME`")
     ] = "SRV",
@@ -42,13 +46,21 @@ def _cookie(
     partitioned: Annotated[
         bool, Told("Whether a page in a frame has one for each site around it (CHIPS).", 'HAProxy `attr "Partitioned"`')
     ] = False,
-) -> CookieAffinity:
+    accept_cookies_of: Annotated[
+        tuple[Annotated[AcceptedCookie, OneOf(ACCEPTED)], ...],
+        Told(
+            "Other proxies, in whose place this one is, with the same backends: who has their cookie keeps the backend "
+            'and gets ours. `"haproxy"`, or a table of `by` and what follows below.'
+        ),
+    ] = (),
+) -> IAffinity:
     """A signed cookie of our own. It is taken out of what backends see; HTTP only.
 
     It names the backend to us alone. One that is forged, cut off or sent twice is as if absent, and is set anew.
     """
     template = CookieTemplate(name, path, domain, max_age, secure, http_only, same_site, partitioned)
-    return CookieAffinity(template, key_ring, cluster, clock)
+    affinity: IAffinity = CookieAffinity(template, key_ring, cluster, clock)
+    return migrating(affinity, template, accept_cookies_of, backends) if accept_cookies_of else affinity
 
 
 no_affinity = Extension("none", IAffinity, NoAffinity)

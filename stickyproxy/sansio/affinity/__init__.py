@@ -6,6 +6,7 @@ from stickyproxy.sansio.affinity.cookie import CookieAffinity
 from stickyproxy.sansio.affinity.engineio import EngineIOAffinity
 from stickyproxy.sansio.affinity.hashed import HashAffinity
 from stickyproxy.sansio.affinity.mcp import MCPAffinity
+from stickyproxy.sansio.affinity.migration import ForeignCookie, MigrationAffinity
 from stickyproxy.sansio.affinity.none import NoAffinity
 from stickyproxy.sansio.affinity.sockjs import sockjs_session
 from stickyproxy.sansio.affinity.table import TableAffinity
@@ -15,8 +16,10 @@ __all__ = [
     "ChainAffinity",
     "CookieAffinity",
     "EngineIOAffinity",
+    "ForeignCookie",
     "HashAffinity",
     "MCPAffinity",
+    "MigrationAffinity",
     "NoAffinity",
     "TableAffinity",
     "sockjs_session",
