@@ -6,6 +6,7 @@ that is a matter of policy. Nothing of it costs a cluster that has none (``polic
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Generic, Literal
@@ -54,7 +55,7 @@ class PolicySelection(Generic[C]):
         self._policies = policies
         self._clock = clock
         self._substitutes = ConsistentHash(find_key("source"))  # who is away is not bound, and yet stays with one
-        self._newcomers: dict[str, tuple[str, float]] = {}
+        self._newcomers: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._moves = 1.0  # that are allowed now
         self._counted = clock()
 
@@ -108,11 +109,11 @@ class PolicySelection(Generic[C]):
                 return Choice(candidate, Outcome.NEW)
         choice = self._choose(arrival, tried, None)
         if choice is not None:
-            newcomers.pop(arrival.client, None)
             newcomers[arrival.client] = choice.candidate.id, now
-            for client, (_, when) in [*zip(newcomers, newcomers.values(), strict=False)][:2]:
-                if now - when > window or len(newcomers) > NEWCOMERS:
-                    del newcomers[client]
+            newcomers.move_to_end(arrival.client)
+            for _ in range(2):  # more than come: the oldest go
+                if now - next(iter(newcomers.values()))[1] > window or len(newcomers) > NEWCOMERS:
+                    newcomers.popitem(last=False)
         return choice
 
     # Rebalancing.
