@@ -1,15 +1,18 @@
-// Socket.IO clients: `node clients.js URL COUNT`. Each connects by polling, upgrades, echoes ECHOES times, and leaves.
+// Socket.IO clients: `node clients.js URL COUNT [without]`. Each connects by polling, upgrades, echoes ECHOES times, and
+// leaves; "without": without cookies, and every second one never upgrades.
 // Prints one JSON array: for each client who answered, over which transports, and what went wrong.
 const { io } = require("socket.io-client");
 
 const [url, count] = [process.argv[2], Number(process.argv[3])];
+const without = process.argv[4] === "without";
 const ECHOES = 5;
 
 function client(number) {
   const report = { number, names: [], transports: [], errors: [] };
   return new Promise((resolve) => {
     // The default transports. In Node cookies are kept, for polling and the WebSocket alike, when credentials are on.
-    const socket = io(url, { forceNew: true, withCredentials: true, reconnection: false });
+    const transports = without && number % 2 ? ["polling"] : ["polling", "websocket"];
+    const socket = io(url, { forceNew: true, withCredentials: !without, reconnection: false, transports });
     const end = () => {
       socket.removeAllListeners("disconnect");
       socket.close();
@@ -35,7 +38,7 @@ function client(number) {
     socket.on("connect", () => {
       const engine = socket.io.engine;
       socket.emit("echo", { number, left: -1 }, (reply) => report.names.push(reply.name)); // by polling, if it is early enough
-      if (engine.transport.name === "polling") engine.once("upgrade", () => echo(ECHOES));
+      if (engine.transport.name === "polling" && transports.length > 1) engine.once("upgrade", () => echo(ECHOES));
       else echo(ECHOES); // upgraded already
     });
   });
