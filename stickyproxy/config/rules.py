@@ -154,19 +154,20 @@ def _affinities(value: Any, extensions: Extensions) -> list[str]:
 
 
 def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:
-    """Clusters that share sessions keep them alike."""
+    """Clusters that share sessions keep them alike; what becomes of them is each one's own."""
     first: dict[Any, str] = {}
     for name, cluster in clusters.items():
         group = _table(cluster, "sessions").get("group")
         if not isinstance(group, str):
             continue
         other = first.setdefault(group, name)
-        shared = ["sessions"]
+        mine, theirs = (_table(one, "sessions") for one in (cluster, clusters[other]))
+        kept = ("idle", "lifetime", "size", "memory")
+        differing: list[Keys] = [("sessions", key) for key in kept if mine.get(key) != theirs.get(key)]
         if all({"keys", "key_file"} & one.keys() for one in (cluster, clusters[other])):
-            shared += ["keys", "key_file"]
-        for key in shared:
-            if cluster.get(key) != clusters[other].get(key):
-                yield ("cluster", name, key), f'differs from cluster.{other}, which shares the group "{group}"'
+            differing += [(key,) for key in ("keys", "key_file") if cluster.get(key) != clusters[other].get(key)]
+        for keys in differing:
+            yield ("cluster", name, *keys), f'differs from cluster.{other}, which shares the group "{group}"'
 
 
 def _backend_tls(cluster: Mapping[str, Any]) -> Iterator[Found]:

@@ -21,7 +21,8 @@ class Sessions:
         default=None,
         metadata=told(
             "Clusters of one group share their sessions, and their cookies: a client that is known in one of them gets "
-            "the backend with the same name in the others. They have the same `sessions` and the same keys."
+            "the backend with the same name in the others. They have the same keys, `idle`, `lifetime`, `size` and "
+            "`memory`."
         ),
     )
     idle: Duration | None = attrs.field(

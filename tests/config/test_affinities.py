@@ -74,7 +74,7 @@ def test_written(written: str, read: Named) -> None:
         (
             'affinity = "source"\nsessions = { group = "g", idle = "5m" }',
             'affinity = "key"\nsessions = { group = "g", idle = "6m" }',
-            'cluster.game.sessions: differs from cluster.app, which shares the group "g"',
+            'cluster.game.sessions.idle: differs from cluster.app, which shares the group "g"',
         ),
         ("", 'affinity = "header:X"', 'cluster.game.affinity.by: "header" needs HTTP, but frontend.line is TCP'),
     ],
