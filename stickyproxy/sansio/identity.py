@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from stickyproxy.model import Arrival, Connection, Peer, RequestHead
+from stickyproxy.sansio.fields import OURS, THEIRS, names
 from stickyproxy.sansio.networks import NOBODY, Networks, address_of
 
 #: Longer chains of proxies than this are not followed.
@@ -28,6 +29,8 @@ _MAX_FORWARDED = 8192
 _SCHEMES = {b"http": b"80", b"ws": b"80", b"https": b"443", b"wss": b"443"}
 #: The fields by which a trusted peer may tell of the client.
 _TELLING = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"))
+#: The fields of which a proxy adds at least one to what it passes on.
+_PASSED_ON = (OURS | THEIRS) - names("x-request-id")
 _SECURE_SCHEMES = frozenset((b"https", b"wss"))
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -114,6 +117,10 @@ class Identity:
     def sure(self, head: RequestHead) -> bool:
         """``client(head)`` is the client, and not a proxy whose word of him could not be believed."""
         return not self.trusted or _TELLING.isdisjoint(head.named) or self._believe(head).sure
+
+    def asks_itself(self, head: RequestHead) -> bool:
+        """The peer is believed, and ``head`` is its own: it does not pass on what a client of its own has sent."""
+        return self.trusted and _PASSED_ON.isdisjoint(head.named)
 
     def arrival(self, head: RequestHead) -> Arrival:
         """Who asks, for affinity, balancers and routes."""

@@ -300,6 +300,19 @@ def test_explained_to_a_trusted_proxy(house: Make) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "told", [b"X-Forwarded-For: 203.0.113.9", b"Forwarded: for=unknown", b"X-Real-IP: ::1", b"Via: 1.1 x"]
+)
+def test_not_explained_to_clients_of_a_trusted_proxy(house: Make, told: bytes) -> None:
+    """A trusted proxy passes on whatever fields its clients make up: it is not told what they want to know."""
+    it = house(trusted_proxies=("198.51.100.0/24",))
+    client = it.client()
+    client.deliver(get(b"/", b"X-Sticky-Explain: 1", told))
+    it.accepted("a").deliver(OK)
+    answer = client.take()
+    assert answer.endswith(b"ok") and explained(answer) == []
+
+
 def test_not_explained_to_strangers(house: Make) -> None:
     """Nobody else is told anything."""
     it = house()

@@ -111,7 +111,7 @@ class HTTPFrontendFactory(Factory):
         preface = proxy_header(version, client.peer, peer_of(client.transport.getHost())) if version else b""
         arrival = identity.arrival(head)
         side: ClientSide = client
-        if b"x-sticky-explain" in head.named and identity.trusted:
+        if b"x-sticky-explain" in head.named and identity.asks_itself(head):
             side = explained = Explained(client, explain_route(route, cluster.name), cluster, arrival)
         if admitted is not None:
             made: Exchange = AwaitingExchange(admitted, cluster, side, arrival, head, data, self.sweep, offer, preface)
