@@ -21,7 +21,7 @@ from stickyproxy.model import Arrival
 from stickyproxy.sansio.bearer import token_of, unverified_claim, verifier
 from stickyproxy.sansio.cookies import find
 from stickyproxy.sansio.networks import address_of
-from stickyproxy.sansio.patterns import capturing
+from stickyproxy.sansio.patterns import LONGEST_TEXT, capturing
 from stickyproxy.sansio.routing import bare_host, routed_path
 
 #: The key of an arrival; None: it has none. It never raises, whatever was sent.
@@ -30,7 +30,7 @@ KeyFinder = Callable[[Arrival], bytes | None]
 #: A longer key is its BLAKE2b hash of 32 bytes.
 LONGEST = 64
 #: A pattern is not tried on a longer path: it has no key.
-LONGEST_PATH = 512
+LONGEST_PATH = LONGEST_TEXT
 
 #: How each kind of key is written.
 FORMS = {
@@ -59,7 +59,7 @@ def find_key(text: str) -> KeyFinder:
     * ``cookie:NAME``: a cookie (``cookies.find``), not decoded.
     * ``path``: the path as routes see it (``routing.routed_path``). ``path:PATTERN``: what the one group of a regular
       expression (Python's) captures, which is tried at the path's beginning only, and not on a path above
-      ``LONGEST_PATH`` bytes. One that may take exponential time is refused (``patterns.capturing``).
+      ``LONGEST_PATH`` bytes. One that may take too long is refused (``patterns.capturing``).
     * ``host``: the host that is asked for, without port.
     * ``bearer:CLAIM``: a claim of the JSON Web Token in ``Authorization``, **unverified**; see ``bearer_key``.
     * ``sni``, ``client-certificate``: what TLS said (``model.Connection``).

@@ -96,6 +96,10 @@ def test_source(text: str, client: str, key: bytes | None) -> None:
         ("path:/room/([^/]+)", arrival(b"/room/7/" + b"x" * LONGEST_PATH), None),
         ("path:/room/(\\d*)", arrival(b"/room/x"), None),
         ("path:(?:/x|/y/(.))", arrival(b"/x"), None),
+        ("path:/[^/]+/[^/]+/[^/]+/[^/]+/([^/]+)/x", arrival(b"/a/b/c/d/e/x"), b"e"),
+        ("path:/(?:[a-z]+/){3}([^/]+)$", arrival(b"/a/b/c/d"), b"d"),
+        ("path:/(?:v[0-9]+/)?(?:room|game)/([^/]+)(?:/|$)", arrival(b"/v2/game/7/x"), b"7"),
+        ("path:/.*/room/([^/]+)", arrival(b"/a/b/room/7"), b"7"),
         ("path:/größe/(.)", arrival(b"/gr%C3%B6%C3%9Fe/1"), b"1"),
         ("host", arrival(host=b"A.example.org.:8080"), b"a.example.org"),
         ("host", arrival(host=b"[::0:1]:80"), b"[::1]"),
@@ -185,6 +189,11 @@ def test_long_keys_are_hashed() -> None:
         ("path:/((?:a?a?)*)b", "may take for ever"),
         ("path:/(?=((?:a+)*)b)", "may take for ever"),
         ("path:/(?:(?:x(a{1,9}){1,9})b)?", "may take for ever"),
+        ("path:/(?:a*){8}(b)", "may take for ever"),
+        ("path:/.*/.*/.*/.*/([^/]+)/x", "may take for ever"),
+        ("path:/" + "a?" * 30 + "(" + "a" * 30 + ")b", "may take for ever"),
+        ("path:/(?:a|b|ab){12}(x)", "may take for ever"),
+        (r"path:/(?!a*a*a*a*b)(c)", "may take for ever"),
     ],
 )
 def test_mistakes(text: str, expected: str) -> None:
