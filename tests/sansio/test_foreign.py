@@ -39,6 +39,10 @@ SEEN = {
         foreign.traefik(PLACES),
         [b"71c737602a326fae", b"dc1d0799f76c80b0", b"fd3f129f0c01b87e"],
     ),
+    "Traefik 3.0 to 3.3.3": (
+        foreign.traefik(PLACES),
+        [b"114afd2937e6b9e5", b"61267e100f46aad2", b"ccc75afb60215d8a"],
+    ),
     "Caddy 2.11": (
         foreign.caddy(PLACES, ""),
         [
@@ -125,11 +129,9 @@ BY_FORMULA = [
     (module(), md5(b"127.0.0.1:9302") + b".d5f0ab.node", None),
     (foreign.traefik(PLACES), hashlib.sha256(URL).hexdigest()[:16].encode(), "b"),
     (foreign.traefik(PLACES), hashlib.sha256(b"https://127.0.0.1:9302/").hexdigest()[:16].encode(), "b"),
-    (foreign.traefik(PLACES), hashlib.sha256(fnv1a(URL)).hexdigest()[:16].encode(), "b"),
     (foreign.traefik(PLACES), URL, "b"),
     (foreign.traefik(PLACES), fnv1(URL), "b"),
     (foreign.traefik(PLACES), fnv1(fnv1(URL)), "b"),
-    (foreign.traefik(PLACES), fnv1a(URL), "b"),
     (foreign.traefik(PLACES), fnv1(fnv1a(URL)), "b"),
     (foreign.traefik(OTHERS), b"http://app.example.org", "named"),
     (foreign.traefik(OTHERS), b"https://app.example.org", None),

@@ -106,21 +106,21 @@ def sticky_module(places: Sequence[Place], hmac_key: str | None, index: bool, de
 
 
 def traefik(places: Sequence[Place]) -> Reader:
-    """The first 16 hexadecimal digits of SHA-256 of the server's URL; in older versions what went before that.
+    """The first 16 hexadecimal digits of SHA-256 of the server's URL; to 3.3.3 FNV-1 of its FNV-1a, both of 64 bits.
 
-    Those wrote the URL itself, its FNV-1 or the FNV-1a that named the server, that again by FNV-1 or by SHA-256. The
-    URL is taken as HTTP or HTTPS, with and without a slash at its end. Source: pkg/server/service/service.go and
-    pkg/server/service/loadbalancer/sticky.go, and Traefik 3.7 itself.
+    Before that it was the URL itself, or its FNV-1, once or twice: Traefik still honours those. The URL is taken as
+    HTTP or HTTPS, with and without a slash at its end. Source: pkg/server/service/service.go and
+    pkg/server/service/loadbalancer/sticky.go, and Traefik 3.0 to 3.7 itself.
     """
     values: dict[bytes, str] = {}
     for place, text in _authorities(places):
         for scheme, port in (("http", ":80"), ("h2c", ":80"), ("https", ":443")):
             for host in {text, text.removesuffix(port)}:
                 for url in (f"{scheme}://{host}", f"{scheme}://{host}/"):
-                    server = f"{_fnv(url, variant_a=True):016x}"
-                    texts = (url, server, f"{_fnv(url):x}", f"{_fnv(f'{_fnv(url):x}'):x}", f"{_fnv(server):x}")
-                    digests = (_hex(hashlib.sha256, url)[:16], _hex(hashlib.sha256, server)[:16])
-                    values |= dict.fromkeys((*digests, *(known.encode() for known in texts)), place.id)
+                    names = (f"{_fnv(url, variant_a=True):016x}", f"{_fnv(url):x}")
+                    older = (url, names[1], *(f"{_fnv(name):x}" for name in names))
+                    values |= dict.fromkeys((known.encode() for known in older), place.id)
+                    values[_hex(hashlib.sha256, url)[:16]] = place.id
     return values.get
 
 
@@ -138,8 +138,8 @@ def caddy(places: Sequence[Place], secret: str) -> Reader:
 def envoy(places: Sequence[Place]) -> Reader:
     """Cookie-based stateful sessions: Base64 of the address and port, or of a message that begins with them.
 
-    The message (``address = 1; expires = 2`` in Protocol Buffers) has been written since 1.26. When it expires is not
-    judged: the browser has the same time from Max-Age, and versions differed in the clock. Source:
+    The message (``address = 1; expires = 2`` in Protocol Buffers) is what newer versions write. When it expires is not
+    judged: the browser has the same time from Max-Age, and the clock was once that of the machine's start. Source:
     source/extensions/http/stateful_session/cookie/cookie.h and cookie.proto, and Envoy 1.40 itself.
     """
     values = {text.encode(): place.id for place, text in _authorities(places) if place.address is not None}
