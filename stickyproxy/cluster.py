@@ -25,6 +25,7 @@ from stickyproxy.interfaces import (
     ICandidate,
     IRankingAffinity,
     IReadingAffinity,
+    ISettingAffinity,
     ITimedBalancer,
 )
 from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
@@ -210,6 +211,7 @@ class Cluster:
         #: What gives a reader of an answer's content, if anything does (``IReadingAffinity.reader``).
         self.reader = affinity.reader if IReadingAffinity.providedBy(affinity) else None
         self._steered = spec.sessions.steering
+        self._setting = affinity.setting if ISettingAffinity.providedBy(affinity) else None
         #: Is told how long a member took to answer, None: it did not, if the balancer wants to know.
         self.timed = balancer.answered if ITimedBalancer.providedBy(balancer) else None
 
@@ -244,11 +246,9 @@ class Cluster:
         """``choice`` answers with ``head``: remember it. Returns the head for the client, and what ``bind`` does."""
         if self._answered is not None:
             head = self._answered(arrival, choice.candidate.id, head)
-        if self._steered:
-            wish = steering(head, choice.candidate.id, self.members)
-            if wish is not None:
-                return head, self._steer(arrival, choice, wish)
-        return head, self.bind(arrival, choice)
+        wish = steering(head, choice.candidate.id, self.members) if self._steered else None
+        set_cookie = self.bind(arrival, choice) if wish is None else self._steer(arrival, choice, wish)
+        return (head, set_cookie) if self._setting is None else self._setting(arrival, head, set_cookie)
 
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""

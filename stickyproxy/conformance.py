@@ -51,8 +51,22 @@ def make_arrival(number: int = 0, cookies: Sequence[bytes] = (), *, secure: bool
     return Arrival(f"198.51.{number >> 8 & 255}.{number & 255}", secure, head, b"client-%d" % number)
 
 
-def check_affinity(make: Callable[[], IAffinity], arrive: Callable[[int], Arrival] = make_arrival) -> None:
-    """``arrive(number)`` is the arrival of client ``number``; cookies that were set are added when it comes back."""
+def make_answer(*set_cookies: bytes) -> ResponseHead:
+    """An answer 200 without content, with these values of Set-Cookie fields."""
+    plain = [piece for value in set_cookies for piece in (b"Set-Cookie", b": ", value, b"\r\n")]
+    return ResponseHead(200, b"OK", 1, plain, {}, 0, True)
+
+
+def check_affinity(
+    make: Callable[[], IAffinity],
+    arrive: Callable[[int], Arrival] = make_arrival,
+    respond: Callable[[int, str | None], ResponseHead] | None = None,
+) -> None:
+    """``arrive(number)`` is the arrival of client ``number``; cookies that were set are added when it comes back.
+
+    ``respond(number, id)`` is what the backend ``id`` answers it where that binds it; with None for the id, what
+    ends its session. Absent: an answer that means nothing.
+    """
     affinity = make()
     verifyObject(IAffinity, affinity)
     _require(isinstance(affinity.remembers, bool), "remembers is True or False")
@@ -65,7 +79,7 @@ def check_affinity(make: Callable[[], IAffinity], arrive: Callable[[int], Arriva
         _require(affinity.forget(arrive(0)) is None, "what binds nobody ends no cookie")
         _require(affinity.recall(arrive(0)) is None, "what binds nobody recalls nobody")
         return
-    clients = {number: _Client(affinity, arrive, number) for number in range(40)}
+    clients = {number: _Client(affinity, arrive, respond, number) for number in range(40)}
     homes = {number: client.visit(_IDS[number % 4]) for number, client in clients.items()}
 
     def stays(when: str) -> None:
@@ -140,11 +154,18 @@ def check_inspector(make: Callable[[], IStreamInspector], keys: Mapping[bytes, b
 class _Client:
     """A client that keeps the cookies that it was given."""
 
-    def __init__(self, affinity: IAffinity, arrive: Callable[[int], Arrival], number: int) -> None:
+    def __init__(
+        self,
+        affinity: IAffinity,
+        arrive: Callable[[int], Arrival],
+        respond: Callable[[int, str | None], ResponseHead] | None,
+        number: int,
+    ) -> None:
         self._affinity = affinity
         self._arrive = arrive
+        self._respond = respond or (lambda number, backend_id: _FINE)
         self._number = number
-        self._cookie: bytes | None = None
+        self._cookies: dict[bytes, bytes] = {}
 
     def recall(self) -> str | None:
         return _now(self._affinity.recall(self._arrival()))
@@ -155,29 +176,43 @@ class _Client:
         _require(recalled in (None, GONE, *_IDS), "who is recalled is a backend of the cluster, or was")
         home = proposed if recalled is None or recalled not in among else recalled
         arrival = self._arrival()
-        _answer(self._affinity, arrival, home, _FINE)
+        self._take(arrival, home, self._respond(self._number, home))
         self._keep(self._affinity.bind(arrival, home))
         return home
 
     def leave(self) -> None:
-        answer = self._affinity.forget(self._arrival())
+        arrival = self._arrival()
+        self._take(arrival, "a", self._respond(self._number, None))
+        answer = self._affinity.forget(arrival)
+        _require(answer is None or b"; Max-Age=0" in answer, "a forgotten cookie ends: Max-Age=0")
         self._keep(answer)
-        if answer is not None:
-            _require(b"; Max-Age=0" in answer, "a forgotten cookie ends: Max-Age=0")
-            self._cookie = None
+
+    def _take(self, arrival: Arrival, home: str, head: ResponseHead) -> None:
+        """What ``home`` answers."""
+        for set_cookie in _answer(self._affinity, arrival, home, head).values(b"set-cookie"):
+            self._set(set_cookie)
 
     def _keep(self, answer: bytes | None) -> None:
         if answer is not None:
             _require(not {13, 10} & set(answer), "Set-Cookie is bytes on one line")
-            self._cookie = answer.partition(b";")[0]
-            if self._affinity.cookie is not None:
-                _require(self._cookie.startswith(self._affinity.cookie + b"="), "the cookie has the name announced")
+            name = self._set(answer)
+            _require(self._affinity.cookie in (None, name), "the cookie has the name announced")
+
+    def _set(self, set_cookie: bytes) -> bytes:
+        """As a browser does; returns the name."""
+        pair, _, attributes = set_cookie.partition(b";")
+        name, _, value = pair.partition(b"=")
+        self._cookies[name] = value
+        if b"Max-Age=0" in attributes:
+            del self._cookies[name]
+        return name
 
     def _arrival(self) -> Arrival:
         arrival = self._arrive(self._number)
-        if self._cookie is None or arrival.head is None:
+        if not self._cookies or arrival.head is None:
             return arrival
-        named = {**arrival.head.named, b"cookie": [*arrival.head.named.get(b"cookie", ()), self._cookie]}
+        cookies = b"; ".join([b"%b=%b" % pair for pair in self._cookies.items()])
+        named = {**arrival.head.named, b"cookie": [*arrival.head.named.get(b"cookie", ()), cookies]}
         return arrival._replace(head=arrival.head._replace(named=named))
 
 
@@ -196,19 +231,21 @@ def _check_garbage(affinity: IAffinity, arrive: Callable[[int], Arrival]) -> Non
         )
 
 
-def _answer(affinity: IAffinity, arrival: Arrival, backend_id: str, head: ResponseHead) -> None:
-    """``backend_id`` answers; where the affinity looks into its content, that is garbage."""
+def _answer(affinity: IAffinity, arrival: Arrival, backend_id: str, head: ResponseHead) -> ResponseHead:
+    """``backend_id`` answers; where the affinity looks into its content, that is garbage. Returns the client's head."""
     if IStrictAffinity.providedBy(affinity):
         status = affinity.lost_status(arrival)
         _require(status == 0 or 400 <= status < 600, "lost_status is 0 or that of an error")
     if IAnsweringAffinity.providedBy(affinity):
-        _require(isinstance(affinity.answered(arrival, backend_id, head), ResponseHead), "answered returns a head")
+        head = affinity.answered(arrival, backend_id, head)
+        _require(isinstance(head, ResponseHead), "answered returns a head")
     if IReadingAffinity.providedBy(affinity):
         for garbage in _GARBAGE:
             reader = affinity.reader(arrival, backend_id, head)
             if reader is not None:
                 _require(isinstance(reader(garbage[:1], False), bool), "a reader returns True or False")
                 reader(garbage[:4096], True)
+    return head
 
 
 def _now(recalled: str | Awaitable[str | None] | None) -> str | None:

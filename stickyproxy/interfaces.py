@@ -127,6 +127,16 @@ class IReadingAffinity(IAffinity):
         """
 
 
+class ISettingAffinity(IAffinity):
+    """An affinity that has a last look at an answer, and at the cookie that is to be set in it."""
+
+    def setting(arrival: Arrival, head: ResponseHead, set_cookie: bytes | None) -> tuple[ResponseHead, bytes | None]:
+        """What the client is to see. ``set_cookie`` is what ``bind`` or ``forget`` returned, None if neither was asked.
+
+        It is called for every answer to a request for which ``answered`` would be, after all else.
+        """
+
+
 class IRankingAffinity(IAffinity):
     """An affinity that knows whose turn it is when a backend may not serve its clients."""
 

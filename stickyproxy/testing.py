@@ -32,7 +32,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.conformance import check_affinity, check_balancer, check_inspector, make_arrival
+from stickyproxy.conformance import check_affinity, check_balancer, check_inspector, make_answer, make_arrival
 
 __all__ = [
     "MemoryEndpoint",
@@ -42,6 +42,7 @@ __all__ = [
     "check_balancer",
     "check_inspector",
     "connect_pair",
+    "make_answer",
     "make_arrival",
 ]
 

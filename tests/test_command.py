@@ -12,7 +12,7 @@ from stickyproxy.command import main
 from stickyproxy.conformance import make_arrival
 from stickyproxy.sansio.affinity import CookieAffinity
 from stickyproxy.sansio.cookies import CookieTemplate
-from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.sansio.tokens import KeyRing, Tokens
 
 FILE = """
 [frontend.web]
@@ -39,7 +39,9 @@ def config(tmp_path: Path) -> Path:
 
 
 def token(backend: str) -> str:
-    affinity = CookieAffinity(CookieTemplate("SRV"), KeyRing([b"0123456789abcdef"]), "app", lambda: 1.7e9)
+    affinity = CookieAffinity(
+        CookieTemplate("SRV"), Tokens(KeyRing([b"0123456789abcdef"]), "app", b"SRV"), lambda: 1.7e9
+    )
     affinity.members("abc")
     set_cookie = affinity.bind(make_arrival(), backend)
     assert set_cookie is not None

@@ -16,7 +16,6 @@ import attrs
 from stickyproxy.config import accepted, access, forms, limits, sessions, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
-    LATER_NAMES,
     Extensions,
     describe,
     kind_of,
@@ -84,7 +83,6 @@ What `accept_cookies_of` of the affinity `cookie` takes: a list of names, or of 
 def render(extensions: Extensions) -> str:
     """The whole reference, for ``extensions``."""
     tables = {key for keys in LATER_KEYS.values() for key in keys}
-    names = {name for names in LATER_NAMES.values() for name in names}
     return "\n".join(
         [
             OPENING,
@@ -97,7 +95,7 @@ def render(extensions: Extensions) -> str:
             *_extensions(extensions, IBalancer),
             '## Inspectors\n\nHow a TCP client is known by its first bytes: `inspect = "NAME"`, or a table as above.\n',
             *_extensions(extensions, IStreamInspector),
-            f"## Not in this version\n\nRefused until they work: {_ticked(tables)}, and the names {_ticked(names)}.\n",
+            f"## Not in this version\n\nRefused until they work: {_ticked(tables)}.\n",
         ]
     )
 
@@ -122,7 +120,9 @@ def _extensions(extensions: Extensions, interface: Any) -> Iterator[str]:
         rows = [
             (key, p.annotation, p.default, *attrs.astuple(_told(p.annotation))) for key, p in options(extension).items()
         ]
-        yield _section(f"### `{name}`", extension.make.__doc__, ("option", *HEAD[1:]), rows)
+        by, _, mode = name.partition("/")
+        title = f'### `{by}`, `mode = "{mode}"`' if mode else f"### `{by}`"
+        yield _section(title, extension.make.__doc__, ("option", *HEAD[1:]), rows)
 
 
 def _told(annotation: Any) -> Told:

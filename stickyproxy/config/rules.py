@@ -15,13 +15,15 @@ import attrs
 
 from stickyproxy.config.limits import Limits
 from stickyproxy.config.mistakes import Keys, dotted
-from stickyproxy.config.structure import Extensions, asks_for, shorthand
+from stickyproxy.config.structure import Extensions, asks_for, shorthand, with_mode, words_of
 from stickyproxy.interfaces import IAffinity
 
 Found = tuple[Keys, str]
 
 #: Affinities that need HTTP, since the client has to carry something.
-HTTP_AFFINITIES = frozenset({"cookie", "header", "query", "path", "host", "bearer", "engine.io", "sockjs", "mcp"})
+HTTP_AFFINITIES = frozenset(
+    {"cookie", "learned", "header", "query", "path", "host", "bearer", "engine.io", "sockjs", "mcp"}
+)
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("trusted_proxies",),
     *(("limits", limit.name) for limit in attrs.fields(Limits) if not limit.name.startswith("connections")),
@@ -119,9 +121,9 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
     tcp = [name for name, frontend in users.items() if frontend.get("protocol") == "tcp"]
     affinities = _affinities(cluster.get("affinity", "none"), extensions)
     for affinity in affinities:
-        if tcp and affinity in HTTP_AFFINITIES and len(affinities) == 1:
+        if tcp and affinity.partition("/")[0] in HTTP_AFFINITIES and len(affinities) == 1:
             where = dotted(("frontend", tcp[0]))
-            message = f'"{affinity}" needs HTTP, but {where} is TCP: use "source", or another cluster there'
+            message = f'{words_of(affinity)} needs HTTP, but {where} is TCP: use "source", or another cluster there'
             yield ("affinity", "by"), message
     unknown = [name for name in tcp if "inspect" not in users[name]]
     if unknown and affinities == ["key"]:
@@ -147,10 +149,11 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
 
 def _affinities(value: Any, extensions: Extensions) -> list[str]:
     """The names of a cluster's affinity, or of the links of a chain, as far as they are names."""
-    value = value.get("by") if isinstance(value, dict) else value
-    links = value if isinstance(value, list) else [value]
-    names = [link.get("by") if isinstance(link, dict) else link for link in links]
-    return [shorthand(name, extensions.of(IAffinity))[0] for name in names if isinstance(name, str)]
+    table = value if isinstance(value, dict) else {"by": value}
+    by, known = table.get("by"), extensions.of(IAffinity)
+    links = [link if isinstance(link, dict) else {"by": link} for link in by] if isinstance(by, list) else [table]
+    pairs = [(link.get("by"), link) for link in links]
+    return [with_mode(shorthand(by, known)[0], link, known)[0] for by, link in pairs if isinstance(by, str)]
 
 
 def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:

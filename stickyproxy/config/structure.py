@@ -25,11 +25,8 @@ from stickyproxy.model import Backend
 
 #: Parameters of an extension's ``make`` that are filled in, not configured.
 INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions", "backends"})
-#: Keys and names that are documented for a later version: not misspelled, and not accepted either.
+#: Keys that are documented for a later version: not misspelled, and not accepted either.
 LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"}), Cluster: frozenset({"probe"})}
-LATER_NAMES: Mapping[Any, frozenset[str]] = {
-    IAffinity: frozenset({"learned"}),
-}
 LATER = "not available in this version"
 
 
@@ -58,6 +55,25 @@ def shorthand(name: str, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]
         return name, {}
     key = next(iter(options(known[kind])), None)
     return (kind, {key: first}) if key is not None else (name, {})
+
+
+def with_mode(name: str, table: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """``"cookie"`` with ``mode = "prefix"`` in ``table`` is the extension ``"cookie/prefix"``, with the rest of it."""
+    of_mode = f"{name}/{table.get('mode')}"
+    if of_mode not in known:
+        return name, dict(table)
+    return of_mode, {key: value for key, value in table.items() if key != "mode"}
+
+
+def words_of(name: str) -> str:
+    """The name of an extension as it is written: a mode is an option."""
+    by, _, mode = name.partition("/")
+    return f'"{by}" with mode = "{mode}"' if mode else f'"{by}"'
+
+
+def named(known: Mapping[str, Any]) -> list[str]:
+    """What ``by`` may name: a mode is none."""
+    return sorted(name for name in known if "/" not in name)
 
 
 def kind_of(type_: Any) -> Kind | None:
@@ -208,18 +224,18 @@ class Structure:
         if isinstance(name, list) and interface is IAffinity:
             return self._chain(name, table, by)
         if not isinstance(name, str):
-            raise Wrong((by, f"required: expected one of: {', '.join(sorted(known))}"))
+            raise Wrong((by, f"required: expected one of: {', '.join(named(known))}"))
         name, given = shorthand(name, known)
         table = {**given, **table}
-        if name not in known:
-            later = name in LATER_NAMES.get(interface, ())
-            raise Wrong((by, f'"{name}" is {LATER}' if later else f'unknown name "{name}"; {instead(name, known)}'))
+        if name not in named(known):
+            raise Wrong((by, f'unknown name "{name}"; {instead(name, named(known))}'))
+        name, table = with_mode(name, table, known)
         parameters = options(known[name])
         types_ = {key: p.annotation for key, p in parameters.items()}
         required = {key for key, p in parameters.items() if p.default is p.empty}
         given = {key: item for key, item in table.items() if key != "by"}
         own = {f.name: f.type for f in attrs.fields(attrs.resolve_types(cls)) if f.metadata}
-        read = self._keys(given, types_ | own, required, frozenset(), f'unknown option of "{name}"')
+        read = self._keys(given, types_ | own, required, frozenset(), f"unknown option of {words_of(name)}")
         return cls(name, **{key: read.pop(key) for key in own if key in read}, options=read)
 
     def _chain(self, links: list[Any], table: dict[str, Any], by: Keys) -> Named:

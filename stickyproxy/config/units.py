@@ -269,6 +269,12 @@ def _key_part(kind: str) -> Callable[[object, Place], str]:
     return read
 
 
+def _learned(value: object, _: Place) -> str:
+    text = expect_text(value, "a name")
+    find_key(text if text.startswith("header:") else f"cookie:{text}")
+    return text
+
+
 def _group(value: object, _: Place) -> str:
     text = expect_text(value, "a name")
     if not NAME.fullmatch(text):
@@ -316,6 +322,8 @@ Network = Annotated[str, Kind(NETWORK, _network)]
 ClusterName = Annotated[str, Kind("the name of a cluster", _cluster)]
 FieldName = Annotated[str, Kind("the name of a field", _key_part("header"))]
 ParameterName = Annotated[str, Kind("the name of a parameter", _key_part("query"))]
+CookieName = Annotated[str, Kind("the name of a cookie", _key_part("cookie"))]
+LearnedName = Annotated[str, Kind('the name of a cookie, or "header:" and that of a field', _learned)]
 KeyPattern = Annotated[str, Kind("a regular expression with one group", _key_part("path"))]
 GroupName = Annotated[str, Kind("a name of letters, digits, dots, dashes and underscores", _group)]
 HostPattern = Annotated[str, Kind(HOST, _host)]

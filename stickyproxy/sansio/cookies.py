@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any, Literal
 
 import attrs
@@ -44,6 +46,46 @@ def strip(value: bytes, mark: bytes) -> bytes:
     kept = [pair for pair in pairs if not pair.lstrip(b" \t").startswith(mark)]
     rest = b";".join(kept)
     return rest if kept and kept[0] is pairs[0] else rest.lstrip(b" \t")
+
+
+def set_value(set_cookie: bytes, mark: bytes) -> bytes | None:
+    """What the value of a Set-Cookie field gives the cookie of ``mark`` (its name and ``=``); None: it is for another.
+
+    White space around name and value is no part of them (RFC 6265 section 5.2).
+    """
+    pair = set_cookie.partition(b";")[0]
+    if mark[:-1] not in pair:
+        return None
+    name, equals, value = pair.partition(b"=")
+    return value.strip(b" \t") if equals and name.strip(b" \t") == mark[:-1] else None
+
+
+def with_value(set_cookie: bytes, value: bytes) -> bytes:
+    """The value of a Set-Cookie field, with another value of the cookie."""
+    pair, semicolon, attributes = set_cookie.partition(b";")
+    return b"%b=%b%b%b" % (pair.partition(b"=")[0].strip(b" \t"), value, semicolon, attributes)
+
+
+def attributes_of(set_cookie: bytes) -> list[tuple[bytes, bytes]]:
+    """The attributes in the value of a Set-Cookie field: each as it is written, and its name in lower case."""
+    written = [part.strip(b" \t") for part in set_cookie.split(b";")[1:]]
+    return [(text, text.partition(b"=")[0].rstrip(b" \t").lower()) for text in written]
+
+
+def is_ended(set_cookie: bytes, now: float) -> bool:
+    """Whether the value of a Set-Cookie field ends the cookie: no value, or its time is over (RFC 6265 section 5.3).
+
+    ``now`` is in seconds since the epoch.
+    """
+    if not set_cookie.partition(b";")[0].partition(b"=")[2].strip(b" \t"):
+        return True
+    attributes = {name: text.partition(b"=")[2].strip(b" \t") for text, name in attributes_of(set_cookie)}
+    if re.fullmatch(rb"-?[0-9]+", attributes.get(b"max-age", b"")):
+        return attributes[b"max-age"][:1] == b"-" or not attributes[b"max-age"].strip(b"0")
+    date = parsedate_tz(attributes.get(b"expires", b"").decode("latin-1"))
+    with suppress(ValueError, OverflowError):
+        return date is not None and mktime_tz(date) <= now
+    return False
 
 
 def _matching(pattern: str, what: str, expected: str) -> Any:

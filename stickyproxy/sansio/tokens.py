@@ -15,14 +15,16 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from stickyproxy.model import GONE
+from stickyproxy.model import GONE, Arrival
 
 #: Bytes of a key: as many as the hash gives (RFC 2104 section 3).
 KEY_SIZE = 32
 #: Characters of a token.
 TOKEN_SIZE = 44
+#: Of those of other versions (``sealed``): signed, and encrypted.
+SEALED_SIZES = (52, 64)
 
 _VERSION = b"\x01"
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -30,7 +32,12 @@ _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _FILE_OPENING = "# Keys of stickyproxy, base64url, one a line: the first signs, all verify. Keep this file secret.\n"
 
 
-def _mac(key: bytes, what: bytes, *parts: bytes) -> bytes:
+def looks_like_token(text: bytes) -> bool:
+    """Whether ``text`` has the form of a token of any version; who wrote it is another question."""
+    return (len(text) == TOKEN_SIZE or len(text) in SEALED_SIZES) and not text.translate(None, _ALPHABET)
+
+
+def mac(key: bytes, what: bytes, *parts: bytes) -> bytes:
     """The HMAC of ``parts`` for one purpose; the lengths are part of it, so that no two lists look alike."""
     return hmac.digest(key, what + b"".join(len(part).to_bytes(4, "big") + part for part in parts), "sha256")
 
@@ -55,7 +62,7 @@ class KeyRing:
 
     def scoped(self, *scope: bytes) -> list[tuple[bytes, bytes]]:
         """For each key its id (4 bytes, telling nothing) and the key to use for ``scope``, in order."""
-        return [(_mac(key, b"stickyproxy key id")[:4], _mac(key, b"stickyproxy scope", *scope)) for key in self._keys]
+        return [(mac(key, b"stickyproxy key id")[:4], mac(key, b"stickyproxy scope", *scope)) for key in self._keys]
 
 
 class Token(NamedTuple):
@@ -72,14 +79,38 @@ class _Key(NamedTuple):
     tags: dict[bytes, str]
 
 
+class Scheme(Protocol):
+    """What the tokens of one cluster and cookie name are like. Nothing of it raises, whatever was sent."""
+
+    renews: bool  #: a token may have to be replaced by one that says the same
+
+    def members(self, ids: Iterable[str]) -> None:
+        """The backends have these ids from now on."""
+
+    def recall(self, token: bytes, arrival: Arrival) -> str | None:
+        """The backend that ``token`` names (``GONE``: one of former times), or None if it is not good here."""
+
+    def is_current(self, token: bytes, backend_id: str, arrival: Arrival) -> bool:
+        """Whether ``token`` is good for ``backend_id``, and need not be replaced."""
+
+    def issue(
+        self, backend_id: str, now: float, arrival: Arrival, former: bytes | None, lifetime: float | None
+    ) -> bytes:
+        """A token for a backend. ``now`` is in seconds since the epoch, ``lifetime`` in seconds, None: as configured.
+
+        ``former`` is what the client came with, if anything.
+        """
+
+
 class Tokens:
-    """The tokens of one cluster and cookie name: issues them, and knows again those that it has seen.
+    """Tokens that are good for ever and everywhere (a ``Scheme``): issues them, and knows again those that it has seen.
 
     What was verified with the newest key is remembered, at most ``2 * capacity`` tokens: two tables, of which the older
     is dropped when the younger is full. A forged token is never remembered.
     """
 
     def __init__(self, key_ring: KeyRing, cluster: str, cookie: bytes, capacity: int = 50_000) -> None:
+        self.renews = len(key_ring) > 1
         self._keys = [_Key(id, key, {}) for id, key in key_ring.scoped(cluster.encode(), cookie)]
         self._capacity = capacity
         self._young: dict[bytes, str] = {}
@@ -98,10 +129,10 @@ class Tokens:
                 self._young, self._old = {}, {}
             known = {id: tag for tag, id in key.tags.items()}
             key.tags.clear()
-            key.tags.update((known.get(id) or self._tag(key.secret, id), id) for id in names)
+            key.tags.update((known.get(id) or tag_of(key.secret, id), id) for id in names)
         self._issued = {id: issued for id, issued in self._issued.items() if id in names}
 
-    def recall(self, token: bytes) -> str | None:
+    def recall(self, token: bytes, arrival: Arrival | None = None) -> str | None:
         """The backend that ``token`` names (``GONE``: one of former times), or None if it is not ours."""
         known = self._young.get(token)
         if known is not None:
@@ -117,7 +148,7 @@ class Tokens:
             self._remember(token, said.backend)
         return said.backend
 
-    def is_current(self, token: bytes, backend_id: str) -> bool:
+    def is_current(self, token: bytes, backend_id: str, arrival: Arrival | None = None) -> bool:
         """Whether ``token`` says just what ``issue(backend_id, ...)`` would say now, but for the time."""
         if self._young.get(token) == backend_id:
             return True
@@ -132,32 +163,40 @@ class Tokens:
         if raw[:1] != _VERSION:
             return None
         for place, key in enumerate(self._keys):
-            if raw[1:5] == key.id and hmac.compare_digest(raw[17:], _mac(key.secret, b"token", raw[:17])[:16]):
+            if raw[1:5] == key.id and hmac.compare_digest(raw[17:], mac(key.secret, b"token", raw[:17])[:16]):
                 return Token(key.tags.get(raw[9:17], GONE), int.from_bytes(raw[5:9], "big"), place == 0)
         return None
 
-    def issue(self, backend_id: str, now: float) -> bytes:
-        """A token for a backend; ``now`` is in seconds since the epoch. Within a second it is the same one."""
+    def issue(
+        self,
+        backend_id: str,
+        now: float,
+        arrival: Arrival | None = None,
+        former: bytes | None = None,
+        lifetime: float | None = None,
+    ) -> bytes:
+        """A token for a backend; ``now`` is in seconds since the epoch. Within a second it is the same one for all."""
         second = int(now) & 0xFFFFFFFF
         issued = self._issued.get(backend_id)
         if issued is not None and issued[0] == second:
             return issued[1]
         key = self._keys[0]
-        said = _VERSION + key.id + second.to_bytes(4, "big") + self._tag(key.secret, backend_id)
-        token = base64.urlsafe_b64encode(said + _mac(key.secret, b"token", said)[:16])
+        said = _VERSION + key.id + second.to_bytes(4, "big") + tag_of(key.secret, backend_id)
+        token = base64.urlsafe_b64encode(said + mac(key.secret, b"token", said)[:16])
         if backend_id in key.tags.values():
             self._issued[backend_id] = second, token
             self._remember(token, backend_id)
         return token
 
-    @staticmethod
-    def _tag(secret: bytes, backend_id: str) -> bytes:
-        return _mac(secret, b"backend", backend_id.encode())[:8]
-
     def _remember(self, token: bytes, backend_id: str) -> None:
         if len(self._young) >= self._capacity:
             self._old, self._young = self._young, {}
         self._young[token] = backend_id
+
+
+def tag_of(secret: bytes, backend_id: str) -> bytes:
+    """What stands for a backend in a token (8 bytes)."""
+    return mac(secret, b"backend", backend_id.encode())[:8]
 
 
 def generate_key(random_bytes: Callable[[int], bytes]) -> bytes:

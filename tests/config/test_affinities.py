@@ -48,6 +48,19 @@ def affinity(app: str, game: str = "") -> Named:
                 links=(Named("cookie"), Named("header", {"name": "X-User", "space": "user"})),
             ),
         ),
+        ('affinity = { by = "cookie", mode = "insert" }', Named("cookie", {"mode": "insert"})),
+        ('affinity = { by = "cookie:ID", mode = "prefix" }', Named("cookie/prefix", {"name": "ID"})),
+        (
+            'affinity = { by = "cookie", mode = "rewrite", name = "ID", bind_to = "tls" }',
+            Named("cookie/rewrite", {"name": "ID", "bind_to": "tls"}),
+        ),
+        (
+            'affinity = [{ by = "cookie", mode = "passive", name = "ID" }, "learned:header:X-ID"]',
+            Named(
+                "cookie/passive + learned",
+                links=(Named("cookie/passive", {"name": "ID"}), Named("learned", {"name": "header:X-ID"})),
+            ),
+        ),
         (
             'affinity.by = ["cookie", "source"]',
             Named("cookie + source", links=(Named("cookie"), Named("source"))),
@@ -66,6 +79,31 @@ def test_written(written: str, read: Named) -> None:
         ('affinity = "header:a b"', "", "cluster.app.affinity.name: "),
         ('affinity.by = ["cookie", "nowhere"]', "", "cluster.app.affinity.by[1]: unknown name"),
         ('affinity = { by = ["cookie"], idle = "5m" }', "", "cluster.app.affinity.idle: in a list, say whose option"),
+        ('affinity = "cookie/prefix"', "", 'cluster.app.affinity: unknown name "cookie/prefix"'),
+        ('affinity = { by = "cookie", mode = "prefix" }', "", "cluster.app.affinity.name: required"),
+        (
+            'affinity = { by = "cookie", mode = "prefixed" }',
+            "",
+            'cluster.app.affinity.mode: expected "insert", "prefix"',
+        ),
+        (
+            'affinity = { by = "cookie", mode = "prefix", name = "ID", idle = "5m" }',
+            "",
+            'cluster.app.affinity.idle: unknown option of "cookie" with mode = "prefix"',
+        ),
+        ('affinity = { by = "source", mode = "hash" }', "", 'cluster.app.affinity.mode: unknown option of "source"'),
+        ('affinity = "learned"', "", "cluster.app.affinity.name: required: the name of a cookie"),
+        ('affinity = "learned:a b"', "", "cluster.app.affinity.name: "),
+        (
+            'affinity = { by = "cookie", mode = "passive", name = "ID" }\nkey_file = "keys"',
+            "",
+            'cluster.app.key_file: affinity "cookie/passive" signs nothing',
+        ),
+        (
+            "",
+            'affinity = { by = "cookie:ID", mode = "prefix" }',
+            'cluster.game.affinity.by: "cookie" with mode = "prefix" needs',
+        ),
         ("affinity.by = []", "", "cluster.app.affinity.by: expected at least one name"),
         ('affinity.by = [["cookie"]]', "", "cluster.app.affinity.by[0]: a list within a list"),
         ('affinity = { by = "path", pattern = "(" }', "", "cluster.app.affinity.pattern: "),

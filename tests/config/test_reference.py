@@ -62,7 +62,9 @@ def test_reference_is_whole() -> None:
         ], where
     for interface in (IAffinity, IBalancer, IStreamInspector):
         for name, extension in find_extensions().of(interface).items():
-            section = text.partition(f"\n### `{name}`\n")[2].partition("\n#")[0]
+            by, _, mode = name.partition("/")
+            title = f'`{by}`, `mode = "{mode}"`' if mode else f"`{by}`"
+            section = text.partition(f"\n### {title}\n")[2].partition("\n#")[0]
             assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(options(extension))
             for parameter in options(extension).values():
                 assert any(isinstance(mark, Told) for mark in parameter.annotation.__metadata__), (name, parameter)
@@ -100,4 +102,4 @@ def test_complete_sample(tmp_path: Path) -> None:
             ), field.name
     for interface in (IAffinity, IBalancer, IStreamInspector):
         for name in find_extensions().of(interface):
-            assert f'"{name}"' in text
+            assert f'"{name.rpartition("/")[2]}"' in text

@@ -14,7 +14,7 @@ from stickyproxy.sansio.balancing import ConsistentHash
 from stickyproxy.sansio.cookies import CookieTemplate
 from stickyproxy.sansio.keys import find_key
 from stickyproxy.sansio.sessions import SessionTable
-from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.sansio.tokens import KeyRing, Tokens
 
 KEY, OLD_KEY = b"k" * 32, b"o" * 32
 
@@ -30,7 +30,8 @@ class Clock:
 
 
 def by_cookie(*keys: bytes, cluster: str = "app", ids: str = "abc", clock: Clock | None = None) -> CookieAffinity:
-    affinity = CookieAffinity(CookieTemplate("SRV"), KeyRing(keys or (KEY,)), cluster, clock or Clock())
+    tokens = Tokens(KeyRing(keys or (KEY,)), cluster, b"SRV")
+    affinity = CookieAffinity(CookieTemplate("SRV"), tokens, clock or Clock())
     affinity.members(ids)
     return affinity
 

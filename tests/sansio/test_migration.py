@@ -12,7 +12,7 @@ from stickyproxy.model import Backend, ResponseHead
 from stickyproxy.plugins.migrating import migrating
 from stickyproxy.sansio.affinity import ChainAffinity, CookieAffinity
 from stickyproxy.sansio.cookies import CookieTemplate
-from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.sansio.tokens import KeyRing, Tokens
 
 BACKENDS = [
     Backend("a", "tcp:127.0.0.1:9301"),
@@ -25,7 +25,7 @@ INDEX = StickyModuleCookie(index=True)
 
 def made(*accepted: AcceptedCookie, name: str = "SRV", **options: str) -> ChainAffinity:
     template = CookieTemplate(name, **options)  # type: ignore[arg-type]
-    own = CookieAffinity(template, KeyRing([b"k" * 32]), "app", lambda: 1_700_000_000.0)
+    own = CookieAffinity(template, Tokens(KeyRing([b"k" * 32]), "app", name.encode()), lambda: 1_700_000_000.0)
     affinity = migrating(own, template, accepted, BACKENDS)
     affinity.members("abc")
     assert isinstance(affinity, ChainAffinity)

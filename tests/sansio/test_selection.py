@@ -10,7 +10,7 @@ from stickyproxy.sansio.affinity import CookieAffinity, NoAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.cookies import CookieTemplate
 from stickyproxy.sansio.selection import select
-from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.sansio.tokens import KeyRing, Tokens
 
 UP, DRAIN, MAINTENANCE = BackendState.UP, BackendState.DRAIN, BackendState.MAINTENANCE
 STRANGER = make_arrival()
@@ -21,7 +21,7 @@ def members(**states: BackendState) -> dict[str, MemoryCandidate]:
 
 
 def sticky(ids: str) -> CookieAffinity:
-    affinity = CookieAffinity(CookieTemplate("SRV"), KeyRing([b"k" * 32]), "app", lambda: 1.7e9)
+    affinity = CookieAffinity(CookieTemplate("SRV"), Tokens(KeyRing([b"k" * 32]), "app", b"SRV"), lambda: 1.7e9)
     affinity.members(ids)
     return affinity
 

@@ -16,7 +16,7 @@ from stickyproxy.passwords import Passwords
 from stickyproxy.sansio.affinity import CookieAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.cookies import CookieTemplate
-from stickyproxy.sansio.tokens import KeyRing
+from stickyproxy.sansio.tokens import KeyRing, Tokens
 from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryEndpoint, MemoryTransport
 from stickyproxy.wires.http import HTTPFrontendFactory
@@ -48,7 +48,7 @@ class House:
             for backend in cluster.backends
         ]
         affinity = affinity or CookieAffinity(
-            CookieTemplate("SRV"), KeyRing([bytes(32)]), cluster.name, self.clock.seconds
+            CookieTemplate("SRV"), Tokens(KeyRing([bytes(32)]), cluster.name, b"SRV"), self.clock.seconds
         )
         self.cluster = Cluster(cluster, members, affinity, RoundRobin())
         self.factory = HTTPFrontendFactory(

@@ -5,9 +5,13 @@ from stickyproxy.sansio.affinity.chain import ChainAffinity
 from stickyproxy.sansio.affinity.cookie import CookieAffinity
 from stickyproxy.sansio.affinity.engineio import EngineIOAffinity
 from stickyproxy.sansio.affinity.hashed import HashAffinity
+from stickyproxy.sansio.affinity.learned import LearnedAffinity
 from stickyproxy.sansio.affinity.mcp import MCPAffinity
 from stickyproxy.sansio.affinity.migration import ForeignCookie, MigrationAffinity
 from stickyproxy.sansio.affinity.none import NoAffinity
+from stickyproxy.sansio.affinity.passive import PassiveAffinity
+from stickyproxy.sansio.affinity.prefix import PrefixAffinity
+from stickyproxy.sansio.affinity.rewrite import RewriteAffinity
 from stickyproxy.sansio.affinity.sockjs import sockjs_session
 from stickyproxy.sansio.affinity.table import TableAffinity
 
@@ -18,9 +22,13 @@ __all__ = [
     "EngineIOAffinity",
     "ForeignCookie",
     "HashAffinity",
+    "LearnedAffinity",
     "MCPAffinity",
     "MigrationAffinity",
     "NoAffinity",
+    "PassiveAffinity",
+    "PrefixAffinity",
+    "RewriteAffinity",
     "TableAffinity",
     "sockjs_session",
 ]

@@ -16,6 +16,7 @@ from stickyproxy.interfaces import (
     IHidingAffinity,
     IRankingAffinity,
     IReadingAffinity,
+    ISettingAffinity,
     IStrictAffinity,
 )
 from stickyproxy.model import Arrival, ResponseHead
@@ -44,6 +45,9 @@ class ChainAffinity:
         self._reading = tuple(link for link in links if IReadingAffinity.providedBy(link))
         if self._reading:  # else nobody asks for it
             alsoProvides(self, IReadingAffinity)
+        self._setting = tuple(link for link in links if ISettingAffinity.providedBy(link))
+        if self._setting:
+            alsoProvides(self, ISettingAffinity)
         self._hides = tuple(hide for link in links if (hide := hiding(link)) is not None)
         self._ids: frozenset[str] = frozenset()
 
@@ -112,6 +116,13 @@ class ChainAffinity:
         """Of the first link that wants the content: there is no answer that two of them look at."""
         readers = (link.reader(arrival, backend_id, head) for link in self._reading)
         return next((reader for reader in readers if reader is not None), None)
+
+    def setting(
+        self, arrival: Arrival, head: ResponseHead, set_cookie: bytes | None
+    ) -> tuple[ResponseHead, bytes | None]:
+        for link in self._setting:
+            head, set_cookie = link.setting(arrival, head, set_cookie)
+        return head, set_cookie
 
 
 def hiding(affinity: IAffinity) -> Callable[[bytes], bytes] | None:

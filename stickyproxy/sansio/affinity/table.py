@@ -36,6 +36,10 @@ class TableAffinity:
         key = self._find_key(arrival)
         return None if key is None else self._space + key
 
+    def in_space(self, key: bytes) -> bytes:
+        """A key as the store has it."""
+        return self._space + key
+
     def recall(self, arrival: Arrival) -> str | Awaitable[str | None] | None:
         key = self._find_key(arrival)
         if key is None:
