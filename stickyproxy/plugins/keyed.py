@@ -11,15 +11,29 @@ from typing import Annotated, Literal
 from stickyproxy.config.units import FieldName, KeyPattern, ParameterName, Told, whole
 from stickyproxy.extensions import Extension
 from stickyproxy.interfaces import IAffinity, ISessionStore
-from stickyproxy.sansio.affinity import HashAffinity, TableAffinity
+from stickyproxy.sansio.affinity import HashAffinity, NamedAffinity, TableAffinity
 from stickyproxy.sansio.keys import KeyFinder, bearer_key, find_key
 
+_TABLE_OR_HASH = (
+    '`"table"` learns who is where, so that adding a backend moves nobody. `"hash"` computes it: nothing is kept, '
+    "every process agrees, and about one in n clients moves when one of n backends comes or goes."
+)
 _Memory = Annotated[
     Literal["table", "hash"],
+    Told(_TABLE_OR_HASH, "HAProxy `stick on` / `balance … hash-type consistent`"),
+]
+_MemoryOrName = Annotated[
+    Literal["table", "hash", "name"],
     Told(
-        '`"table"` learns who is where, so that adding a backend moves nobody. `"hash"` computes it: nothing is kept, '
-        "every process agrees, and about one in n clients moves when one of n backends comes or goes.",
-        "HAProxy `stick on` / `balance … hash-type consistent`",
+        _TABLE_OR_HASH + ' `"name"`: the key is the name of a backend, by which the application says who serves; '
+        "a client that knows the names may choose.",
+        "HAProxy `stick on` / `balance … hash-type consistent` / `use-server`",
+    ),
+]
+_Pattern = Annotated[
+    KeyPattern | None,
+    Told(
+        "A regular expression, matched from the beginning; what its one group captures is the key. Absent: all of it."
     ),
 ]
 _Space = Annotated[
@@ -35,11 +49,19 @@ def _keyed(
     sessions: ISessionStore, word: str, memory: str, space: str | None, find: KeyFinder | None = None
 ) -> IAffinity:
     finder = find or find_key(word)
+    if memory == "name":
+        named: IAffinity = NamedAffinity(finder)
+        return named
     if memory == "hash":
         hashed: IAffinity = HashAffinity(finder)
         return hashed
     learned: IAffinity = TableAffinity(finder, space or word, sessions)
     return learned
+
+
+def _part(word: str, pattern: str | None) -> str:
+    """What the key means: another thing for every pattern."""
+    return word if pattern is None else f"{word} {pattern}"
 
 
 def _source(
@@ -58,21 +80,23 @@ def _source(
 def _header(
     sessions: ISessionStore,
     name: Annotated[FieldName, Told("What it is called.")],
-    memory: _Memory = "table",
+    pattern: _Pattern = None,
+    memory: _MemoryOrName = "table",
     space: _Space = None,
 ) -> IAffinity:
     """A field of the request that is there once (HAProxy: ``stick on hdr(NAME)``). HTTP only."""
-    return _keyed(sessions, f"header:{name}", memory, space)
+    return _keyed(sessions, _part(f"header:{name}", pattern), memory, space, find_key(f"header:{name}", pattern))
 
 
 def _query(
     sessions: ISessionStore,
     name: Annotated[ParameterName, Told("What it is called.")],
-    memory: _Memory = "table",
+    pattern: _Pattern = None,
+    memory: _MemoryOrName = "table",
     space: _Space = None,
 ) -> IAffinity:
     """A parameter in the query of the request target (HAProxy: ``stick on url_param(NAME)``). HTTP only."""
-    return _keyed(sessions, f"query:{name}", memory, space)
+    return _keyed(sessions, _part(f"query:{name}", pattern), memory, space, find_key(f"query:{name}", pattern))
 
 
 def _path(

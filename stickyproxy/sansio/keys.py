@@ -49,7 +49,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _PREFIXES = re.compile(r"source/([0-9]{1,2})(?:/([0-9]{1,3}))?")
 
 
-def find_key(text: str) -> KeyFinder:
+def find_key(text: str, pattern: str | None = None) -> KeyFinder:
     """What finds the key that ``text`` names. ValueError, with what is expected, for what names none.
 
     * ``source``: the client's address as far as it is believed, or its network: ``source/24/56`` are the bits of IPv4
@@ -64,13 +64,18 @@ def find_key(text: str) -> KeyFinder:
     * ``bearer:CLAIM``: a claim of the JSON Web Token in ``Authorization``, **unverified**; see ``bearer_key``.
     * ``sni``, ``client-certificate``: what TLS said (``model.Connection``).
     * ``key``: what was read from the first bytes of a TCP connection (``Arrival.key``).
+
+    With ``pattern``, which ``header:`` and ``query:`` may have, only what its one group captures is the key; the rules
+    are those of ``path:PATTERN``.
     """
     kind = re.split("[:/]", text, maxsplit=1)[0]
     if kind not in FORMS:
         raise ValueError(f'unknown key "{text}"; expected one of: {", ".join(FORMS.values())}')
+    if pattern is not None and kind not in _WITH_PATTERN:
+        raise ValueError(f'"{kind}" has no pattern')
     name = text[len(kind) + 1 :]
     if text != kind and text[len(kind)] == ":" and name and kind in _NAMED:
-        return _NAMED[kind](name)
+        return _NAMED[kind](name) if pattern is None else _WITH_PATTERN[kind](name, _captured(pattern))
     if text == kind and kind in _PLAIN:
         return _PLAIN[kind]
     if kind == "source":
@@ -98,6 +103,17 @@ def bearer_key(
     return find_claim
 
 
+def _captured(pattern: str) -> Callable[[bytes | None], bytes | None]:
+    """What gives the key that is in a part of a value."""
+    match = capturing(pattern).match
+
+    def part(value: bytes | None) -> bytes | None:
+        found = match(value) if value is not None and len(value) <= LONGEST_PATH else None
+        return None if found is None else bounded(found[1])
+
+    return part
+
+
 def bounded(key: bytes | None) -> bytes | None:
     """``key``, its hash where it is long, None where it is empty."""
     if not key:
@@ -123,7 +139,7 @@ def _network(ipv4_shift: int, ipv6_shift: int, client: str) -> bytes | None:
     return (int(address) >> shift << shift).to_bytes(size, "big")
 
 
-def _header(name: str) -> KeyFinder:
+def _header(name: str, part: Callable[[bytes | None], bytes | None] = bounded) -> KeyFinder:
     _expect_token(name, "header")
     lower = name.lower().encode()
 
@@ -132,12 +148,12 @@ def _header(name: str) -> KeyFinder:
         if head is None:
             return None
         values = head.values(lower)
-        return bounded(values[0].strip(b" \t")) if len(values) == 1 else None
+        return part(values[0].strip(b" \t")) if len(values) == 1 else None
 
     return find_header
 
 
-def _query(name: str) -> KeyFinder:
+def _query(name: str, part: Callable[[bytes | None], bytes | None] = bounded) -> KeyFinder:
     wanted = name.encode()
 
     def find_parameter(arrival: Arrival) -> bytes | None:
@@ -149,7 +165,7 @@ def _query(name: str) -> KeyFinder:
             return None
         pairs = (pair.partition(b"=") for pair in query.split(b"&"))
         values = {value for left, _, value in pairs if left == wanted or (b"%" in left and _decoded(left) == wanted)}
-        return bounded(_decoded(values.pop())) if len(values) == 1 else None
+        return part(_decoded(values.pop())) if len(values) == 1 else None
 
     return find_parameter
 
@@ -220,6 +236,9 @@ def _inspected(arrival: Arrival) -> bytes | None:
 
 _NAMED: dict[str, Callable[[str], KeyFinder]] = {
     "header": _header, "query": _query, "cookie": _cookie, "path": _path, "bearer": _bearer
+}  # fmt: skip
+_WITH_PATTERN: dict[str, Callable[[str, Callable[[bytes | None], bytes | None]], KeyFinder]] = {
+    "header": _header, "query": _query
 }  # fmt: skip
 _PLAIN: dict[str, KeyFinder] = {
     "path": _whole_path, "host": _host, "sni": _sni, "client-certificate": _certificate, "key": _inspected

@@ -42,6 +42,11 @@ def affinity(app: str, game: str = "") -> Named:
             Named("query", {"name": "sid", "memory": "hash"}),
         ),
         (
+            'affinity = { by = "header:Last-Event-ID", pattern = "([^-]+)-", memory = "name" }',
+            Named("header", {"name": "Last-Event-ID", "pattern": "([^-]+)-", "memory": "name"}),
+        ),
+        ('affinity = "engine.io"', Named("engine.io")),
+        (
             'affinity = ["cookie", { by = "header:X-User", space = "user" }]',
             Named(
                 "cookie + header",
@@ -107,6 +112,8 @@ def test_written(written: str, read: Named) -> None:
         ("affinity.by = []", "", "cluster.app.affinity.by: expected at least one name"),
         ('affinity.by = [["cookie"]]', "", "cluster.app.affinity.by[0]: a list within a list"),
         ('affinity = { by = "path", pattern = "(" }', "", "cluster.app.affinity.pattern: "),
+        ('affinity = { by = "header:X", pattern = "(a+)+b" }', "", "cluster.app.affinity.pattern: "),
+        ("", 'affinity = "mcp"', 'cluster.game.affinity.by: "mcp" needs HTTP, but frontend.line is TCP'),
         ('sessions.idle = "5m"', "", 'cluster.app.sessions: affinity "none" keeps none'),
         ('affinity = "cookie"\nsessions.group = "a b"', "", "cluster.app.sessions.group: a name is made of"),
         (

@@ -35,10 +35,10 @@ def behind(proxy: Proxies, parts: dict[str, tuple[Program, Server]], affinity: s
     return proxy(configuration((server for _, server in parts.values()), f"cluster.app.{affinity}", cookie=False))
 
 
-def reports(*command: str | Path) -> list[dict[str, Any]]:
+def reports(*command: str | Path) -> list[Any]:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    said: list[dict[str, Any]] = json.loads(ended.stdout)
+    said: list[Any] = json.loads(ended.stdout)
     return said
 
 
@@ -79,6 +79,19 @@ def test_without_a_kit_sockjs_does_not_work(needs: Needs, proxy: Proxies, progra
     running = behind(proxy, parts, 'affinity = "none"')
     said = reports(node, HERE / "node" / "sockjs_clients.js", f"http://localhost:{port_of(running)}/echo", "6")
     assert any(report["errors"] or len(set(report["names"])) > 1 for report in said)
+
+
+@pytest.mark.needs("node", "tests/live/node/node_modules/eventsource")
+def test_event_streams(needs: Needs, proxy: Proxies, program: Programs) -> None:
+    """An EventSource that connects again goes on with its stream where that is, by the id of the last event alone."""
+    node = needs("node")
+    option = '{ by = "header", name = "Last-Event-ID", pattern = "([^-]+)-", memory = "name" }'
+    running = behind(proxy, servers(program, node, HERE / "node" / "events.js"), f"affinity = {option}")
+    said = reports(node, HERE / "node" / "events.js", f"http://localhost:{port_of(running)}", "12")
+    assert sorted({ids[0].split("-")[0] for ids in said}) == NAMES
+    for ids in said:
+        stream = ids[0].rpartition("-")[0]
+        assert ids == [f"{stream}-{number}" for number in range(1, 9)]
 
 
 async def converse(url: str, parts: dict[str, tuple[Program, Server]]) -> None:

@@ -328,3 +328,30 @@ def test_a_pattern_takes_no_time() -> None:
     begun = time.perf_counter()
     assert find(arrival(b"/" + b"a" * (LONGEST_PATH - 1))) is None
     assert time.perf_counter() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "request_", "key"),
+    [
+        ("header:Last-Event-ID", arrival(b"/", (b"last-event-id", b" a-17 ")), b"a"),
+        ("header:Last-Event-ID", arrival(b"/", (b"Last-Event-ID", b"a-" + b"7" * 300)), b"a"),
+        ("header:Last-Event-ID", arrival(b"/", (b"Last-Event-ID", b"17")), None),
+        ("header:Last-Event-ID", arrival(b"/", (b"Last-Event-ID", b"-17")), None),
+        ("header:Last-Event-ID", arrival(b"/", (b"Last-Event-ID", b"a-" * LONGEST_PATH)), None),
+        ("header:Last-Event-ID", arrival(), None),
+        ("query:last", arrival(b"/?last=a%2D17"), b"a"),
+        ("query:last", arrival(b"/?last=%2Da"), None),
+        ("query:last", arrival(), None),
+    ],
+)
+def test_a_part(text: str, request_: Arrival, key: bytes | None) -> None:
+    """Of a field or a parameter a pattern takes a part, from the beginning, and what does not match is no key."""
+    assert find_key(text, "([^-]*)-")(request_) == key
+
+
+def test_a_part_of_what() -> None:
+    """Where no pattern belongs it is refused, and so is one that may take for ever."""
+    with pytest.raises(ValueError, match='"cookie" has no pattern'):
+        find_key("cookie:SRV", "(a)")
+    with pytest.raises(ValueError, match="may take for ever"):
+        find_key("header:X", "(a+)+b")

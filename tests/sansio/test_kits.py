@@ -17,6 +17,7 @@ from stickyproxy.sansio.affinity import (
     ChainAffinity,
     EngineIOAffinity,
     MCPAffinity,
+    NamedAffinity,
     TableAffinity,
     sockjs_session,
 )
@@ -319,3 +320,29 @@ def test_sockjs_paths(prefix: str | None, target: bytes, session: bytes | None) 
     """The session is found in the paths that the protocol has for one, and in no others."""
     assert sockjs_session(prefix)(request(target)) == session
     assert sockjs_session(prefix)(Arrival("192.0.2.1", False)) is None
+
+
+# Names of backends, in event streams above all.
+
+
+def test_named() -> None:
+    """Who names a backend of the cluster goes there, at once after a restart too; any other name is none."""
+    affinity = NamedAffinity(find_key("header:last-event-id", "([^-]+)-"))
+    affinity.members(["a", "b.1"])
+    assert affinity.recall(request(b"/", Last_Event_ID=b"a-17")) == "a"
+    assert affinity.recall(request(b"/", Last_Event_ID=b"b.1-0")) == "b.1"
+    for arrival in (request(b"/"), request(b"/", Last_Event_ID=b"c-1"), Arrival("192.0.2.1", False)):
+        assert affinity.recall(arrival) is None
+    assert affinity.bind(request(b"/", Last_Event_ID=b"c-1"), "a") is None
+    assert affinity.recall(request(b"/", Last_Event_ID=b"c-1")) is None
+    affinity.members(["b.1"])
+    assert affinity.recall(request(b"/", Last_Event_ID=b"a-17")) is None
+    assert affinity.forget(request(b"/", Last_Event_ID=b"a-17")) is None
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_are_a_name(value: bytes) -> None:
+    """No bytes raise, or name a backend that is not there."""
+    affinity = NamedAffinity(find_key("query:backend"))
+    affinity.members(["a", "b"])
+    assert affinity.recall(request(b"/?backend=" + value)) in (None, "a", "b")

@@ -8,6 +8,7 @@ from stickyproxy.sansio.affinity.hashed import HashAffinity
 from stickyproxy.sansio.affinity.learned import LearnedAffinity
 from stickyproxy.sansio.affinity.mcp import MCPAffinity
 from stickyproxy.sansio.affinity.migration import ForeignCookie, MigrationAffinity
+from stickyproxy.sansio.affinity.named import NamedAffinity
 from stickyproxy.sansio.affinity.none import NoAffinity
 from stickyproxy.sansio.affinity.passive import PassiveAffinity
 from stickyproxy.sansio.affinity.prefix import PrefixAffinity
@@ -25,6 +26,7 @@ __all__ = [
     "LearnedAffinity",
     "MCPAffinity",
     "MigrationAffinity",
+    "NamedAffinity",
     "NoAffinity",
     "PassiveAffinity",
     "PrefixAffinity",
