@@ -28,6 +28,8 @@ from urllib.parse import unquote_to_bytes
 
 T = TypeVar("T")
 
+_DOT_SEGMENT = re.compile(rb"[/\\]\.\.?(?:[/\\;?#\x00-\x20]|\Z)").search
+
 
 class RouteLike(Protocol):
     """``config.specs.Route``, or anything that looks like it."""
@@ -119,6 +121,17 @@ def routed_path(target: bytes) -> bytes:
     if b"/." in path or b"//" in path:
         path = _resolved(path)
     return path if path.startswith(b"/") else b"/"
+
+
+def has_dot_segments(target: bytes) -> bool:
+    """Whether a backend may find a ``.`` or ``..`` in the path of ``target``, in whatever way it reads that.
+
+    Decoded twice, a backslash for a slash, parameters (``..;x``) dropped. Browsers resolve such segments themselves.
+    """
+    path, _, _ = target.partition(b"?")
+    if b"%" in path:
+        path = unquote_to_bytes(unquote_to_bytes(path))
+    return b"." in path and _DOT_SEGMENT(path) is not None
 
 
 def _resolved(path: bytes) -> bytes:

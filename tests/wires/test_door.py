@@ -346,3 +346,29 @@ def test_tcp_ends_where_it_may_not_come_in() -> None:
     assert [(e.client, e.protocol, e.cluster, e.backend, e.received, e.closed_by) for e in entries] == [
         (host, "tcp", "app", "", 0, None) for host in (STRANGER, FRIEND, "2001:db8::2")
     ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/open/../staff", b"/open/..;/staff", b"/open/%2e%2e;a=b/staff", b"/open/%252e%252e/staff",
+        b"/open/..%5cstaff", b"/staff/../open", b"/staff/x%2f..%2f..%2fopen", b"/staff//../open", b"/open/..",
+        b"/open/.%00/staff", b"/./open", b"http://example.org/open/..%3b/staff",
+    ],
+)  # fmt: skip
+def test_nobody_gets_round_a_door_by_dot_segments(house: Make, path: bytes) -> None:
+    """Where routes have doors of their own, no path comes in that a backend may take for one behind another door."""
+    it = house(access=Access(deny=("0.0.0.0/0",)), routes=(specs.Route("app", None, "/open", Access()),))
+    assert ask(it, it.client(), path) == 403
+    it = house(routes=(specs.Route("app", None, "/staff", Access(deny=("0.0.0.0/0",))),))
+    assert ask(it, it.client(), path) == 403
+    it = house(routes=(specs.Route("app", None, "/staff"),))
+    assert ask(it, it.client(), path) == 200
+
+
+def test_dots_that_are_no_segments_come_in(house: Make) -> None:
+    """Files and parameters with dots are none of these."""
+    it = house(access=Access(deny=("0.0.0.0/0",)), routes=(specs.Route("app", None, "/open", Access()),))
+    client = it.client()
+    for path in (b"/open/.well-known/a..b", b"/open/...", b"/open/a.%20b;v=..", b"/open?/../x", b"/open/..a/b.."):
+        assert ask(it, client, path) == 200

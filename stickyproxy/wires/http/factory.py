@@ -28,6 +28,7 @@ from stickyproxy.sansio.http1 import HeadCollector
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import proxy_header
+from stickyproxy.sansio.routing import has_dot_segments
 from stickyproxy.sansio.upgrade import Offer
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.http.door import destinations
@@ -66,6 +67,7 @@ class HTTPFrontendFactory(Factory):
         self.body_rate = spec.limits.body_rate or None
         self.connections: set[Any] = set()  #: that are open; they can ``abort()``
         self._find = destinations(spec, clusters, sweep.seconds, passwords).find
+        self._wary = any(route.access is not None for route in spec.routes)
         self._trusted = Networks(spec.trusted_proxies)
         self._secure = secure
         self._ids = b"%016x-" % random.getrandbits(64)
@@ -98,6 +100,8 @@ class HTTPFrontendFactory(Factory):
         self, client: HTTPFrontend, head: RequestHead, offer: Offer | None, identity: Identity, request_id: bytes
     ) -> Exchange:
         """What has ``head`` answered to ``client``. Raises ``HTTPError``: 404, and for whom may not come in."""
+        if self._wary and has_dot_segments(head.target):  # the route's rule may not be that of what a backend reads
+            raise HTTPError("a path with dot segments may not come in here", status=403)
         cluster, door, route = self._find(head.authority, head.target)
         admitted = None
         if door is not None:
