@@ -6,13 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectError
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.server import Site
 
 from stickyproxy.extensions import find_extensions, make
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.sansio.affinity import ChainAffinity, NoAffinity
 from stickyproxy.sansio.sessions import SessionTable
+from stickyproxy.testing import MemoryTransport
+from stickyproxy.wires.resource import AffinityRequest, AffinityResource
 
 if TYPE_CHECKING:
     from house import House
@@ -67,6 +71,36 @@ def test_engineio_over_the_wire(house: Make, sessions: SessionTable, framing: by
         other.deliver(request(POLL + b"&sid=abc"))
         it.accepted("b").deliver(OK)
         assert other.take().endswith(b"ok")
+
+
+def test_engineio_in_a_site(house: Make, sessions: SessionTable) -> None:
+    """In my own site a client without cookies is known by its sid as well."""
+    it = house(affinity=kit("engine.io", sessions))
+    resource = AffinityResource(it.cluster, it.clock)
+    site = Site(resource, requestFactory=AffinityRequest, reactor=it.clock)
+    peer = IPv4Address("TCP", "198.51.100.7", 40000)
+    client = MemoryTransport(site.buildProtocol(peer), peer=peer)
+    client.deliver(request(POLL))
+    for piece in (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(OPEN), OPEN[:10], OPEN[10:]):
+        it.accepted("a").deliver(piece)
+    assert client.take().endswith(OPEN)
+    for _ in range(3):
+        client.deliver(request(POLL + b"&sid=abc"))
+        it.accepted("a").deliver(OK)
+        assert client.take().endswith(b"ok")
+    assert not it.endpoints["b"].transports
+
+
+def test_an_answer_that_is_cut_off(house: Make, sessions: SessionTable) -> None:
+    """A backend that goes away within its handshake: the client's answer does not look complete, nothing is learned."""
+    it = house(affinity=kit("engine.io", sessions))
+    client = it.client()
+    client.deliver(request(POLL))
+    it.accepted("a").deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + OPEN[:20])
+    it.accepted("a").lose()
+    it.wait(1)
+    assert client.take().endswith(OPEN[:20]) and client.disconnecting
+    assert len(sessions) == 0
 
 
 def test_a_long_poll_is_not_kept(house: Make, sessions: SessionTable) -> None:
