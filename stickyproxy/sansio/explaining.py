@@ -6,7 +6,7 @@ For people: on the answer to a request with ``X-Sticky-Explain`` from a trusted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import GONE, Arrival, BackendState
@@ -40,6 +40,8 @@ def explain_affinity(
             keyless = isinstance(link, TableAffinity) and link.key(arrival) is None
             yield f"affinity {name}: " + ("the request has no such key" if keyless else "knows nothing of this client")
         elif not isinstance(recalled, str):
+            if isinstance(recalled, Coroutine):
+                recalled.close()  # nobody waits for it
             yield f"affinity {name}: its memory is elsewhere"
             decided = True
         elif recalled not in members:
