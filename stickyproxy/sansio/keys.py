@@ -155,14 +155,18 @@ def _header(name: str, part: Callable[[bytes | None], bytes | None] = bounded) -
 
 def _query(name: str, part: Callable[[bytes | None], bytes | None] = bounded) -> KeyFinder:
     wanted = name.encode()
+    start, mark = b"&" + wanted, b"&" + wanted + b"="
 
     def find_parameter(arrival: Arrival) -> bytes | None:
         head = arrival.head
         if head is None:
             return None
         query = head.target.partition(b"?")[2]
-        if wanted not in query and b"%" not in query:
-            return None
+        if b"%" not in query:
+            padded = b"&" + query
+            _, found, rest = padded.partition(mark)
+            if (times := padded.count(start)) == 0 or (times == 1 and found):  # the usual way
+                return part(rest.partition(b"&")[0]) if found else None
         pairs = (pair.partition(b"=") for pair in query.split(b"&"))
         values = {value for left, _, value in pairs if left == wanted or (b"%" in left and _decoded(left) == wanted)}
         return part(_decoded(values.pop())) if len(values) == 1 else None

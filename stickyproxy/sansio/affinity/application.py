@@ -21,7 +21,7 @@ class ApplicationAffinity:
     """``find_key`` finds the id in requests; ``space`` is what the application is called."""
 
     remembers = True
-    renews = True  # whoever knows a client: that its request went well is known only now
+    renews = False
     cookie: bytes | None = None
 
     def __init__(self, find_key: KeyFinder, space: str, sessions: ISessionStore) -> None:

@@ -38,7 +38,7 @@ class EngineIOAffinity(ApplicationAffinity):
         request = arrival.head
         if request is None or request.method != b"GET" or head.status != 200:
             return None
-        if _TRANSPORT(arrival) != b"polling" or self._find_key(arrival) is not None:
+        if self._find_key(arrival) is not None or _TRANSPORT(arrival) != b"polling":
             return None
         if head.values(b"content-encoding"):
             self._warn("is compressed")
