@@ -63,6 +63,7 @@ class SessionTable:
         self._backends = array("i", [0])
         self._seen = array("d", [0.0])
         self._until = array("d", [_NEVER])
+        self._ends = _NEVER  # no session ends before, however much it is used: mostly that is all to be looked at
         self._next = array("i", [_HEAD])  # towards those that were seen longer ago
         self._before = array("i", [_HEAD])
         self._free: list[int] = []
@@ -83,7 +84,7 @@ class SessionTable:
             return None
         now = self._clock()
         seen = self._seen
-        if now - seen[number] > self._idle or now >= self._until[number]:
+        if now - seen[number] > self._idle or (now >= self._ends and now >= self._until[number]):
             self._drop(number)
             return None
         seen[number] = now
@@ -113,7 +114,8 @@ class SessionTable:
         self._backends[number] = self._id(backend_id)
         self._seen[number] = now
         if lifetime is not None:
-            self._until[number] = now + lifetime
+            self._until[number] = until = now + lifetime
+            self._ends = min(self._ends, until)
         self._link(number)
         self._give(number, keys)
         self._make_room(now)
@@ -159,6 +161,7 @@ class SessionTable:
         self._count += 1
         self._bytes += _SESSION
         until = now + self._lifetime
+        self._ends = min(self._ends, until)
         if self._free:
             number = self._free.pop()
             self._until[number] = until
