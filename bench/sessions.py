@@ -1,8 +1,8 @@
-"""``python -m bench.sessions [COUNT]``: what a table with so many sessions costs (1,000,000), in bytes and microseconds.
+"""``python -m bench.sessions [COUNT]``: what a table of a million sessions costs, in bytes and microseconds.
 
 The bytes are those of the process in RAM, and those that the table accounts for. Each session has one key of 36
-characters, as a UUID is written; with ``two`` it has another of 24. Keys are looked up at random: of a whole million, none
-is in a cache of the processor. ``python -m bench.cookies`` has what cookies cost.
+characters, as a UUID is written; with ``two`` it has another of 24. Keys are looked up at random: of a whole million,
+none is in a cache of the processor. ``python -m bench.cookies`` has what cookies cost.
 """
 
 from __future__ import annotations

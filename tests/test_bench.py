@@ -24,6 +24,7 @@ from bench.figures import percentile
 from bench.machine import Cores, cpu_seconds, parse_stat, resident, tree
 from bench.processes import BenchError, Command, workplace
 from bench.run import Outcome, Row, Sample, rotated, sample_of
+from bench.sessions import costs
 from bench.websocket import Echo, Load, accept_token, frames
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -366,3 +367,10 @@ def test_every_default_case_can_be_asked_for() -> None:
     assert set(DEFAULT) < set(CASES)
     assert {target.case for target in targets.TARGETS} >= set(DEFAULT)
     assert [case.name for case in CASES["memory"]] == ["memory-up", "memory-down"]
+
+
+def test_sessions_are_measured() -> None:
+    """What a session costs is measured of a table that is really full; it accounts for less than 300 bytes of each."""
+    measured = costs(10_000)
+    assert 100 < measured.accounted < 300
+    assert min(measured.look_up, measured.active, measured.bind) > 0
