@@ -11,6 +11,7 @@ from stickyproxy.cluster import Cluster
 from stickyproxy.config import from_tables, load
 from stickyproxy.extensions import find_extensions
 from stickyproxy.interfaces import IAffinity, IBalancer
+from stickyproxy.probes import probing_of
 from stickyproxy.service import build, build_cluster
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.resource import AffinityRequest, AffinityResource
@@ -38,7 +39,8 @@ def cluster_of(
     ``cluster_of(reactor, {"a": "tcp:127.0.0.1:9001", "b": "tcp:127.0.0.1:9002"}, affinity="cookie")``. ``directory`` is
     where the key of the cookies is kept (``stickyproxy.key``); without it, and without ``keys`` and ``key_file``, the
     key lives as long as the process. ``affinity`` and ``balance`` may also be objects of your own, ``IAffinity`` and
-    ``IBalancer``. Raises ``ConfigurationErrors`` with every mistake, and as ``build`` does.
+    ``IBalancer``. With ``probe`` the cluster's ``probing`` is a service of Twisted's: start it, or give it a parent.
+    Raises ``ConfigurationErrors`` with every mistake, and as ``build`` does.
     """
     extensions = find_extensions()
     own = {key: table.pop(key) for key in ("affinity", "balance") if not isinstance(table.get(key, ""), str | Mapping)}
@@ -52,4 +54,6 @@ def cluster_of(
         affinity: IAffinity = own.get("affinity", cluster.affinity)
         balancer: IBalancer = own.get("balance", cluster.balancer)
         cluster = Cluster(spec, cluster.members.values(), affinity, balancer)
+    if spec.probe is not None:
+        cluster.probing = probing_of(cluster, spec, reactor, extensions, Random())
     return cluster

@@ -7,17 +7,26 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyproxy.config.named import Named
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.config.specs import Named
+from stickyproxy.health import PATIENCE, AroundSelection, ClusterHealth
 from stickyproxy.interfaces import (
     IAffinity,
     IAnsweringAffinity,
@@ -36,6 +45,7 @@ from stickyproxy.sansio.steering import Steering, steering
 
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
+    from stickyproxy.health import MemberHealth
 
 #: What puts TLS around a factory for connections to a backend.
 WrapTLS = Callable[[IProtocolFactory], IProtocolFactory]
@@ -56,6 +66,7 @@ class Member:
         "_wrap_tls",
         "active",
         "cluster",
+        "health",
         "id",
         "since",
         "state",
@@ -85,9 +96,11 @@ class Member:
         self._idle: list[BackendConnection] = []
         self._reached = True  # the last time that somebody tried
         self.cluster = ""  #: the name of the cluster, which sets it
+        self.health: MemberHealth | None = None  #: set by the cluster, where somebody looks at it
 
     def __repr__(self) -> str:
-        return f"<Member {self.id} {self.state.value}, active {self.active}, idle connections {len(self._idle)}>"
+        state = self.state.value if self.health is None else f"{self.state.value}, {self.health}"
+        return f"<Member {self.id} {state}, active {self.active}, idle connections {len(self._idle)}>"
 
     def seconds(self) -> float:
         """The reactor's time."""
@@ -96,6 +109,10 @@ class Member:
     def pause(self, seconds: float) -> Deferred[None]:
         """A while."""
         return deferLater(self._clock, seconds, lambda: None)
+
+    def later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """``call`` in a while."""
+        return self._clock.callLater(seconds, call)
 
     def take(self, key: bytes) -> BackendConnection | None:
         """The idle connection that was used last, of those that ``key`` may use."""
@@ -134,7 +151,7 @@ class Member:
         ``preface`` is written before everything else, TLS included: a PROXY header. Raises ``ConnectError``,
         ``twisted.internet.error.TimeoutError`` and what ``opened`` fails with.
         """
-        attempt = Deferred.fromCoroutine(self._attempt(protocol, opened, preface))
+        attempt = Deferred.fromCoroutine(self.open(protocol, opened, preface))
         attempt.addTimeout(self._connect_timeout, self._clock, _too_late)
         try:
             await attempt
@@ -147,18 +164,22 @@ class Member:
 
     def _tell(self, error: Exception | None) -> None:
         """Log that it cannot be reached, or can again: once, not for every client."""
+        if self.health is not None:
+            self.health.connected() if error is None else self.health.unreached(_reason(error))
         if (error is None) is self._reached:
             return
         self._reached = error is None
         if error is None:
             self._log.info("Backend {member.id} of {member.cluster} is reached again", member=self)
         else:
-            reason = str(error) or type(error).__name__
             self._log.warn(
-                "Backend {member.id} of {member.cluster} cannot be reached: {reason}", member=self, reason=reason
+                "Backend {member.id} of {member.cluster} cannot be reached: {reason}",
+                member=self,
+                reason=_reason(error),
             )
 
-    async def _attempt(self, protocol: IProtocol, opened: Deferred[None] | None, preface: bytes) -> None:
+    async def open(self, protocol: IProtocol, opened: Deferred[None] | None = None, preface: bytes = b"") -> None:
+        """As ``connect``, but without its time limit, and nothing follows from how it ends."""
         factory: IProtocolFactory = _OneFactory(lambda addr: protocol)
         if self._wrap_tls is not None:
             factory = self._wrap_tls(factory)
@@ -169,13 +190,15 @@ class Member:
             await opened
 
 
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
 def _too_late(_: object, __: float) -> None:
     raise ConnectTimeout
 
 
 _NONE, _KEPT, _AWAY = Outcome.NONE, Outcome.KEPT, Outcome.AWAY
-#: Seconds between two tries to reach a backend that is waited for.
-PATIENCE = 0.2
 T = TypeVar("T")
 
 
@@ -214,6 +237,20 @@ class Cluster:
         self._setting = affinity.setting if ISettingAffinity.providedBy(affinity) else None
         #: Is told how long a member took to answer, None: it did not, if the balancer wants to know.
         self.timed = balancer.answered if ITimedBalancer.providedBy(balancer) else None
+        self.probing: IService | None = None  #: in ``api.cluster_of``: what probes it, to be started
+        #: What probes and clients find of the members, where the configuration asks for that.
+        self.health: ClusterHealth | None = None
+        if spec.probe is not None or spec.eject is not None:
+            self._watch(spec)
+
+    def _watch(self, spec: ClusterSpec) -> None:
+        rules = spec.eject.rules if spec.eject is not None else None
+        self.health = ClusterHealth(spec.name, self.members, rules, self._changed)
+        self._select = self.select
+        fail_open = spec.when_all_down == "try"
+        self._select_around = AroundSelection(self.health, self.select, self._grace, fail_open).select
+        if rules is not None:
+            self.settle = self._settle_watched  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
@@ -241,6 +278,17 @@ class Cluster:
                 if self._seconds() + PATIENCE > until:
                     raise
             await choice.candidate.pause(PATIENCE)
+
+    def _changed(self, down: frozenset[str]) -> None:
+        """These are down from now on; nothing of it is in the way while none is."""
+        self.select = self._select_around if down else self._select
+
+    def _settle_watched(
+        self, arrival: Arrival, choice: Choice[Member], head: ResponseHead
+    ) -> tuple[ResponseHead, bytes | None]:
+        if choice.candidate.health is not None:
+            choice.candidate.health.answered(head.status)
+        return Cluster.settle(self, arrival, choice, head)
 
     def settle(self, arrival: Arrival, choice: Choice[Member], head: ResponseHead) -> tuple[ResponseHead, bytes | None]:
         """``choice`` answers with ``head``: remember it. Returns the head for the client, and what ``bind`` does."""
@@ -270,6 +318,12 @@ class Cluster:
         """Close every idle backend connection."""
         for member in self.members.values():
             member.close_idle()
+
+    def stop(self) -> None:
+        """It is not used any more."""
+        self.close_idle()
+        if self.health is not None:
+            self.health.stop()
 
 
 def _nothing(_: object) -> None:

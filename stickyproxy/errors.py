@@ -63,3 +63,7 @@ class BackendSilent(HTTPError):
     """A backend did not accept or did not answer in time: 504."""
 
     status = 504
+
+
+class ProbeFailed(StickyproxyError):
+    """A probe found that a backend is not well; the text says why, for the log."""

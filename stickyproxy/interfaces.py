@@ -188,3 +188,34 @@ class IStreamInspector(Interface):
         client may send byte by byte. Whoever waits for the server's answer sends no more, so that None makes him wait
         for nothing until the time is over. Secrets (a password) are never in a key.
         """
+
+
+class IProbe(Interface):
+    """An active health check. One for each cluster: it keeps nothing of one backend, or all of it by its id."""
+
+    def probe(backend: Any) -> Awaitable[object]:
+        """Ask ``backend`` (``IProbed``) whether it is well; an awaitable that fails if it is not.
+
+        The text of the error is told as the reason; ``errors.ProbeFailed`` is made for that. It is cancelled when it
+        takes too long, and the connections that it opened are closed when it is over.
+        """
+
+
+class IProbed(Interface):
+    """A backend as a probe sees it."""
+
+    id = Attribute("str: its key in the configuration.")
+    host = Attribute("str: the name or address that it is known by, for a Host field; ``localhost`` for a Unix socket.")
+
+    def connect() -> Awaitable[Any]:
+        """A new connection (``IProbeConnection``), with the PROXY header and the TLS that the cluster has."""
+
+
+class IProbeConnection(Interface):
+    """A connection to be talked on in turns."""
+
+    def write(data: bytes) -> None:
+        """Send."""
+
+    def read() -> Awaitable[bytes]:
+        """What has come, as soon as something has; ``b""``: the backend sends no more. Nothing is read meanwhile."""

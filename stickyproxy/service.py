@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 from stickyproxy.accesslog import AccessLog
 from stickyproxy.cluster import Cluster, Member, WrapTLS
 from stickyproxy.config.endpoints import host_of
-from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS, Inspect, Named
+from stickyproxy.config.named import Inspect, Named
+from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import StickyproxyError
@@ -33,6 +34,7 @@ from stickyproxy.interfaces import IAffinity, IBalancer, ISessionStore, IStreamI
 from stickyproxy.keyfile import read_or_create
 from stickyproxy.model import Backend
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
+from stickyproxy.probes import AT_ONCE, probing_of
 from stickyproxy.reactor.turn import Turn
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.affinity import ChainAffinity
@@ -145,7 +147,7 @@ class Proxy(MultiService):
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
         for cluster in self.clusters.values():
-            cluster.close_idle()
+            cluster.stop()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and end every connection."""
@@ -178,6 +180,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
         for spec in configuration.clusters
     }
     proxy = Proxy(configuration, clusters)
+    _probe(proxy, reactor, extensions, random)
     passwords = _passwords(configuration, proxy, reactor)
     logs: dict[str, AccessLog] = {}
     for spec in configuration.frontends:
@@ -192,6 +195,15 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
             endpoint = _server_endpoint(reactor, description)
             Listener(spec.name, description, endpoint, outer, inner.connections, reactor).setServiceParent(proxy)
     return proxy
+
+
+def _probe(proxy: Proxy, reactor: Any, extensions: Extensions, random: Random) -> None:
+    """The clusters that are to be probed are, while ``proxy`` runs."""
+    slots = DeferredSemaphore(AT_ONCE)
+    for spec in proxy.configuration.clusters:
+        if spec.probe is not None:
+            cluster = proxy.clusters[spec.name]
+            probing_of(cluster, spec, reactor, extensions, random, slots).setServiceParent(proxy)
 
 
 def _server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:

@@ -16,7 +16,8 @@ from twisted.python import usage
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, ConfigurationErrors, Mistake, from_tables, load
 from stickyproxy.config.mistakes import Keys, dotted
-from stickyproxy.config.specs import BackendTLS, FrontendTLS, Named
+from stickyproxy.config.named import Named
+from stickyproxy.config.specs import BackendTLS, FrontendTLS
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector

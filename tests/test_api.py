@@ -10,6 +10,7 @@ from twisted.internet.testing import MemoryReactorClock
 from stickyproxy.api import cluster_of
 from stickyproxy.config import ConfigurationErrors
 from stickyproxy.model import BackendState
+from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.testing import make_arrival
 
 BACKENDS = {"a": "tcp:127.0.0.1:9001", "b": {"endpoint": "tcp:127.0.0.1:9002", "weight": 2, "state": "drain"}}
@@ -52,3 +53,17 @@ def test_the_key_is_kept_where_i_say(tmp_path: Path) -> None:
     assert recalled(bound(directory=tmp_path)[0], cookie) == "a"
     assert recalled(bound()[0], cookie) is None
     assert recalled(bound(keys=["k" * 32])[0], bound(keys=["k" * 32])[1]) == "a"
+
+
+def test_its_probes_are_a_service() -> None:
+    """A cluster of my own is probed while the service runs that it has for that, whatever chooses in it."""
+    reactor = MemoryReactorClock()
+    cluster = cluster_of(reactor, BACKENDS, probe="tcp", balance=RoundRobin())
+    assert cluster.probing is not None and not reactor.tcpClients
+    cluster.probing.startService()
+    reactor.advance(0.5)
+    assert {port for _, port, *_ in reactor.tcpClients} == {9001, 9002}
+    reactor.advance(3)
+    assert cluster.health is not None and cluster.health.down == {"a", "b"}
+    cluster.probing.stopService()
+    assert cluster_of(reactor, BACKENDS).probing is None

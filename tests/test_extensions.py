@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from stickyproxy.config.named import Named
 from stickyproxy.config.reading import from_tables
-from stickyproxy.config.specs import Named
 from stickyproxy.extensions import Extension, find_extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer, IExtension
 from stickyproxy.sansio.affinity import CookieAffinity, TableAffinity

@@ -12,7 +12,7 @@ from twisted.python.usage import UsageError
 
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, load
-from stickyproxy.config.specs import Named
+from stickyproxy.config.named import Named
 from stickyproxy.extensions import find_extensions
 from stickyproxy.tap import Options, makeService, trial
 

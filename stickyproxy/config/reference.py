@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import accepted, access, forms, limits, sessions, specs
+from stickyproxy.config import accepted, access, forms, health, limits, named, sessions, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     Extensions,
@@ -23,14 +23,14 @@ from stickyproxy.config.structure import (
     options,
 )
 from stickyproxy.config.units import Told
-from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
+from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspector
 
 #: The tables of a file in the order of the reference: how they are written, and their spec.
 TABLES: tuple[tuple[str, type], ...] = (
     ("", forms.Document),
     ("frontend.NAME", specs.Frontend),
     ("frontend.NAME.routes", specs.Route),
-    ("frontend.NAME.inspect", specs.Inspect),
+    ("frontend.NAME.inspect", named.Inspect),
     ("frontend.NAME.timeouts", limits.FrontendTimeouts),
     ("frontend.NAME.limits", limits.Limits),
     ("frontend.NAME.tls", specs.FrontendTLS),
@@ -38,6 +38,8 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("frontend.NAME.access.rate", access.Rate),
     ("cluster.NAME", specs.Cluster),
     ("cluster.NAME.backends.NAME", forms.BackendTable),
+    ("cluster.NAME.probe", named.Probe),
+    ("cluster.NAME.eject", health.Eject),
     ("cluster.NAME.sessions", sessions.Sessions),
     ("cluster.NAME.timeouts", limits.ClusterTimeouts),
     ("cluster.NAME.limits", limits.AnswerLimits),
@@ -95,6 +97,8 @@ def render(extensions: Extensions) -> str:
             *_extensions(extensions, IBalancer),
             '## Inspectors\n\nHow a TCP client is known by its first bytes: `inspect = "NAME"`, or a table as above.\n',
             *_extensions(extensions, IStreamInspector),
+            '## Probes\n\nHow a backend is asked whether it is well: `probe = "NAME"`, or a table as above.\n',
+            *_extensions(extensions, IProbe),
             f"## Not in this version\n\nRefused until they work: {_ticked(tables)}.\n",
         ]
     )
@@ -153,7 +157,7 @@ def _default(value: Any, type_: Any) -> str:
     kind = kind_of(type_)
     if kind is not None and kind.write is not None:
         value = kind.write(value)
-    if isinstance(value, specs.Named):
+    if isinstance(value, named.Named):
         value = value.name
     if isinstance(value, enum.Enum):
         value = value.value

@@ -144,6 +144,7 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
             yield ("sessions",), f"{what} keeps none: leave this out"
     if "keys" in cluster and "key_file" in cluster:
         yield ("key_file",), "stands beside keys: keep one of them"
+    yield from _health(cluster)
     yield from _backend_tls(cluster)
 
 
@@ -171,6 +172,11 @@ def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:
             differing += [(key,) for key in ("keys", "key_file") if cluster.get(key) != clusters[other].get(key)]
         for keys in differing:
             yield ("cluster", name, *keys), f'differs from cluster.{other}, which shares the group "{group}"'
+
+
+def _health(cluster: Mapping[str, Any]) -> Iterator[Found]:
+    if "when_all_down" in cluster and not {"probe", "eject"} & cluster.keys():
+        yield ("when_all_down",), "needs probe or eject: nobody is known to be down"
 
 
 def _backend_tls(cluster: Mapping[str, Any]) -> Iterator[Found]:

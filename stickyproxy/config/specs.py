@@ -6,14 +6,15 @@ reads TOML. The annotations are what values are checked against, and ``told`` is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import attrs
 
 from stickyproxy.config.access import Access
+from stickyproxy.config.health import Eject
 from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
+from stickyproxy.config.named import Inspect, Named, Probe
 from stickyproxy.config.sessions import Sessions
 from stickyproxy.config.units import (
     AccessLog,
@@ -27,14 +28,12 @@ from stickyproxy.config.units import (
     ListenEndpoint,
     Makes,
     Network,
-    OwnDuration,
-    OwnSize,
     PathPrefix,
     Secret,
     ServerName,
     told,
 )
-from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
+from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspector
 from stickyproxy.model import Backend
 
 
@@ -99,41 +98,6 @@ class FrontendTLS:
         metadata=told(
             "Whether a client without a certificate is turned away. Needs `client_ca`.",
             "HAProxy `verify`, nginx `ssl_verify_client`, Envoy `require_client_certificate`",
-        ),
-    )
-
-
-@attrs.frozen
-class Named:
-    """An extension by name with its options (checked against its ``make``, converted to what that wants).
-
-    ``links``: a chain of them instead, the first of which that has an answer is right.
-    """
-
-    name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict)
-    links: tuple[Named, ...] = ()
-
-
-@attrs.frozen
-class Inspect(Named):
-    """What finds a key in the first bytes of a TCP connection: a name, or a table of `by`, its options and these.
-
-    A client that has given none by then is served without.
-    """
-
-    bytes: OwnSize = attrs.field(
-        default=None,
-        metadata=told(
-            "How many bytes may be looked at. Absent: as the inspector says.",
-            "HAProxy `tune.bufsize`, nginx `preread_buffer_size`, Envoy `max_read_bytes`",
-        ),
-    )
-    timeout: OwnDuration = attrs.field(
-        default=None,
-        metadata=told(
-            "For how long they may be waited for. Absent: as the inspector says.",
-            "HAProxy `tcp-request inspect-delay`, nginx `preread_timeout`, Envoy `listener_filters_timeout`",
         ),
     )
 
@@ -287,6 +251,23 @@ class Cluster:
         metadata=told(
             "How a client stays with its backend; see Affinities.",
             "HAProxy `cookie`/`stick-table`, nginx `sticky`, Envoy `stateful_session`",
+        ),
+    )
+    probe: Annotated[Probe, Makes(IProbe)] | None = attrs.field(
+        default=None,
+        metadata=told(
+            "How backends are asked whether they are well: a name, or a table; see Probes. Absent: they are not, and a "
+            "backend is found to be down by whoever wants it.",
+            "HAProxy `check`, nginx `health_check`, Envoy `health_checks`",
+        ),
+    )
+    eject: Eject | None = None
+    when_all_down: Literal["try", "fail"] = attrs.field(
+        default="try",
+        metadata=told(
+            "When every backend is down by its probes, or ejected: `try` takes them as if none were; `fail` answers "
+            "503. Needs `probe` or `eject`.",
+            "Envoy `healthy_panic_threshold`",
         ),
     )
     sessions: Sessions = Sessions()  # noqa: RUF009 (frozen)

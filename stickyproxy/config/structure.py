@@ -18,7 +18,8 @@ from cattrs import Converter
 
 from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
-from stickyproxy.config.specs import BackendTLS, Cluster, Named
+from stickyproxy.config.named import Named
+from stickyproxy.config.specs import BackendTLS
 from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, ByName, Kind, Makes, OneOf, Place, found, joined
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import Backend
@@ -26,7 +27,7 @@ from stickyproxy.model import Backend
 #: Parameters of an extension's ``make`` that are filled in, not configured.
 INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions", "backends"})
 #: Keys that are documented for a later version: not misspelled, and not accepted either.
-LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"}), Cluster: frozenset({"probe"})}
+LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"})}
 LATER = "not available in this version"
 
 

@@ -176,6 +176,21 @@ def above(least: float, example: float) -> Kind:
     return Kind(expected, read)
 
 
+def between(least: float, most: float, example: float) -> Kind:
+    """The kind of a number from ``least`` to ``most``."""
+    expected = f"a number from {least:g} to {most:g}, such as {example:g}"
+
+    def read(value: object, _: Place) -> float:
+        if type(value) not in (int, float):
+            raise ValueError(f"expected {expected}, found {found(value)}")
+        number = float(value)  # type: ignore[arg-type]
+        if not least <= number <= most:
+            raise ValueError(f"expected {expected}, found {value}")
+        return number
+
+    return Kind(expected, read)
+
+
 def _path(value: object, place: Place) -> Path:
     text = expect_text(value, "a path")
     if not text:
@@ -313,6 +328,8 @@ OwnSize = Annotated[int | None, Kind(SIZE, _some, write_size)]
 Count = Annotated[int, whole(1)]
 CountOrZero = Annotated[int, whole(0)]
 LoadFactor = Annotated[float, above(1, 1.25)]
+Jitter = Annotated[float, between(0, 0.5, 0.1)]
+Share = Annotated[float, between(0.01, 1, 0.5)]
 Weight = Annotated[int, whole(0, 256)]
 AnyPath = Annotated[Path, Kind("a path", _path)]
 ExistingPath = Annotated[Path, Kind("the path of an existing file or directory", _existing)]

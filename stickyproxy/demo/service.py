@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.web.server import Site
 
-from stickyproxy.config.specs import Cluster, Configuration, Frontend, FrontendTLS, Named
+from stickyproxy.config.named import Named
+from stickyproxy.config.specs import Cluster, Configuration, Frontend, FrontendTLS
 from stickyproxy.demo.backends import LineEchoFactory, make_root
 from stickyproxy.demo.certificate import write_certificate
 from stickyproxy.extensions import find_extensions

@@ -223,8 +223,11 @@ class Exchange:
         self._release()
         if self._over:
             return
-        if self._sent_at is not None and (connection.answered or not connection.used):
-            self._tell_time(connection.member)
+        if connection.answered or not connection.used:
+            if self._sent_at is not None:
+                self._tell_time(connection.member)
+            if connection.member.health is not None:
+                connection.member.health.lost(error.detail)
         if connection.answered:
             self._fail(error)
         elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:

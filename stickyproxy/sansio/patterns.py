@@ -28,14 +28,20 @@ _ENDS = {_parser.AT_END: frozenset(b"\n"), _parser.AT_END_STRING: frozenset(b"")
 
 def capturing(pattern: str) -> re.Pattern[bytes]:
     """``pattern`` with one group that captures, for UTF-8 bytes. ValueError for what is none, or may take for ever."""
+    compiled = bounded(pattern)
+    if compiled.groups != 1:
+        raise ValueError(f'"{pattern}": expected one group "(…)" that captures the key, found {compiled.groups}')
+    return compiled
+
+
+def bounded(pattern: str) -> re.Pattern[bytes]:
+    """``pattern`` for UTF-8 bytes. ValueError for what is none, or may take for ever."""
     raw = pattern.encode()
     try:
         parsed = _parser.parse(raw)
         compiled = re.compile(raw, re.DOTALL)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f'"{pattern}" is not a regular expression: {error}') from None
-    if compiled.groups != 1:
-        raise ValueError(f'"{pattern}": expected one group "(…)" that captures the key, found {compiled.groups}')
     if any(_varies(body) for body in _repeated(parsed)):
         raise ValueError(
             f'"{pattern}" may take for ever: expected that what "*", "+", "?" or "{{}}" repeats has one length, '

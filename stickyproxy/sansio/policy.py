@@ -59,26 +59,35 @@ class PolicySelection(Generic[C]):
         self._moves = 1.0  # that are allowed now
         self._counted = clock()
 
-    def select(self, arrival: Arrival, tried: AbstractSet[str] = frozenset()) -> Selected[C]:
-        """The backend for ``arrival``; see ``selection.select``. Raises ``SessionLost`` where the policy says so."""
+    def select(
+        self, arrival: Arrival, tried: AbstractSet[str] = frozenset(), awaited: AbstractSet[str] = frozenset()
+    ) -> Selected[C]:
+        """The backend for ``arrival``; see ``selection.select``. Raises ``SessionLost`` where the policy says so.
+
+        ``awaited`` are those of ``tried`` that a client bound to them waits for: he is given his own all the same.
+        """
         bound = self._affinity.recall(arrival) if self._affinity.remembers else None
         if bound is None or isinstance(bound, str):
-            return self._place(arrival, tried, bound)
-        return self._place_later(arrival, tried, bound)
+            return self._place(arrival, tried, awaited, bound)
+        return self._place_later(arrival, tried, awaited, bound)
 
     async def _place_later(
-        self, arrival: Arrival, tried: AbstractSet[str], recalled: Awaitable[str | None]
+        self, arrival: Arrival, tried: AbstractSet[str], awaited: AbstractSet[str], recalled: Awaitable[str | None]
     ) -> Choice[C] | None:
-        return self._place(arrival, tried, await recalled)
+        return self._place(arrival, tried, awaited, await recalled)
 
-    def _place(self, arrival: Arrival, tried: AbstractSet[str], bound: str | None) -> Choice[C] | None:
+    def _place(
+        self, arrival: Arrival, tried: AbstractSet[str], awaited: AbstractSet[str], bound: str | None
+    ) -> Choice[C] | None:
         if bound is None:
             return self._welcome(arrival, tried)
         candidate = self._members.get(bound)
         if candidate is None or candidate.state is BackendState.MAINTENANCE or self._is_over(candidate):
             return self._choose(arrival, tried, bound)
         if bound not in tried:
-            return self._lighter(candidate, arrival) or Choice(candidate, Outcome.KEPT)
+            return self._lighter(candidate, arrival, tried) or Choice(candidate, Outcome.KEPT)
+        if bound in awaited:
+            return Choice(candidate, Outcome.KEPT)
         if self._policies.when_down == "fail":
             raise SessionLost("the backend of this session cannot be reached")
         if not self._policies.return_home:
@@ -118,11 +127,13 @@ class PolicySelection(Generic[C]):
 
     # Rebalancing.
 
-    def _lighter(self, candidate: C, arrival: Arrival) -> Choice[C] | None:
+    def _lighter(self, candidate: C, arrival: Arrival, tried: AbstractSet[str]) -> Choice[C] | None:
         """Another backend, if this one has far more than its share and the budget allows a move."""
         if self._policies.rebalance is None or candidate.state is not BackendState.UP or not candidate.weight:
             return None
         up = [each for each in self._members.values() if each.state is BackendState.UP and each.weight]
+        if tried:
+            up = [each for each in up if each.id not in tried]
         share = sum(each.active for each in up) / sum(each.weight for each in up)
         if candidate.active <= 1 or candidate.active / candidate.weight <= OVERLOAD * share or not self._may_move():
             return None

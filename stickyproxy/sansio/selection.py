@@ -91,6 +91,21 @@ async def _select_later(
     return choose(members, affinity, balancer, arrival, tried, bound)
 
 
+def unavailable(
+    members: Mapping[str, C], down: AbstractSet[str], tried: AbstractSet[str], fail_open: bool
+) -> AbstractSet[str]:
+    """Those of ``down`` (found to be so by probes, or ejected) that are not to be asked.
+
+    All of them; or none, if ``fail_open`` and nobody else is left who could take a new client: a backend that does not
+    seem well is better than none, and what is wrong may be the probe.
+    """
+    if fail_open:
+        able = (each.id for each in members.values() if each.state is _UP and each.weight)
+        if all(id in down or id in tried for id in able):
+            return frozenset()
+    return down
+
+
 def choose(
     members: Mapping[str, C],
     affinity: IAffinity,

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from stickyproxy.config import ConfigurationErrors, from_tables
-from stickyproxy.config.specs import Named
+from stickyproxy.config.named import Named
 from stickyproxy.extensions import find_extensions
 
 FILE = """

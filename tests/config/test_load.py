@@ -343,7 +343,6 @@ def test_units_back(number: int) -> None:
     [
         ("[process]\nworkers = 2", "process.workers", "not available in this version"),
         ("[admin]", "admin", "not available in this version"),
-        ("probe.by = 'http'", "cluster.app.probe.by", "not available in this version"),
     ],
 )
 def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, message: str) -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from stickyproxy.config import load
 from stickyproxy.config.forms import BackendTable, Document
+from stickyproxy.config.named import Named
 from stickyproxy.config.reference import TABLES, render
-from stickyproxy.config.specs import Named
 from stickyproxy.config.structure import options
 from stickyproxy.config.units import Makes, Told
 from stickyproxy.extensions import find_extensions
-from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
+from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspector
 from stickyproxy.model import Backend
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,13 +54,14 @@ def test_reference_is_whole() -> None:
     for where, spec in TABLES:
         section = text.partition(f"## `[{where}]`" if where else "## At the top")[2].partition("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-        tables = {key for key in attrs.fields_dict(spec) if f"{where}.{key}" in dict(TABLES)} - {"routes", "inspect"}
+        tables = {key for key in attrs.fields_dict(spec) if f"{where}.{key}" in dict(TABLES)}
+        tables -= {"routes", "inspect", "probe"}
         assert rows == [
             key
             for key in attrs.fields_dict(spec)
             if key not in ("name", "id", "options", "links") and key not in tables
         ], where
-    for interface in (IAffinity, IBalancer, IStreamInspector):
+    for interface in (IAffinity, IBalancer, IProbe, IStreamInspector):
         for name, extension in find_extensions().of(interface).items():
             by, _, mode = name.partition("/")
             title = f'`{by}`, `mode = "{mode}"`' if mode else f"`{by}`"
@@ -100,6 +101,6 @@ def test_complete_sample(tmp_path: Path) -> None:
             assert field.name in ("name", "id", "options", "links") or re.search(
                 rf"\b{field.name}\b *=|\b{field.name}[].]", text
             ), field.name
-    for interface in (IAffinity, IBalancer, IStreamInspector):
+    for interface in (IAffinity, IBalancer, IProbe, IStreamInspector):
         for name in find_extensions().of(interface):
             assert f'"{name.rpartition("/")[2]}"' in text
