@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Live tests whose subject are connections, which are Twisted's own where uvloop is not installed.
-ON_EITHER := http_live kill_live memory_live tcp_live tls_live websocket_live
+ON_EITHER := health_live http_live kill_live memory_live tcp_live tls_live websocket_live
 
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz lint format bench clean

@@ -24,7 +24,12 @@ class Explained:
         self._client = client
         self._balancer = cluster.balancer_name
         members = cluster.members
-        self._before = (route, *explain_affinity(cluster.links, arrival, members), *explain_members(members.values()))
+        down = {id: str(member.health) for id, member in members.items() if member.health and member.health.down}
+        self._before = (
+            route,
+            *explain_affinity(cluster.links, arrival, members),
+            *explain_members(members.values(), down),
+        )
         self.interim = client.interim
         self.answer_more = client.answer_more
         self.pause_request = client.pause_request

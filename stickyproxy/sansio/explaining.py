@@ -7,6 +7,7 @@ For people: on the answer to a request with ``X-Sticky-Explain`` from a trusted 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import GONE, Arrival, BackendState
@@ -52,11 +53,13 @@ def explain_affinity(
             decided = True
 
 
-def explain_members(members: Iterable[C]) -> Iterator[str]:
-    """What keeps each backend from a new client, or how busy it is."""
+def explain_members(members: Iterable[C], down: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """What keeps each backend from a new client, or how busy it is; ``down``: why, by the ids of those that are."""
     for member in members:
         why = _STATES.get(member.state) or (
-            f"is up, weight {member.weight}, serves {member.active}"
+            f"is not well: {down[member.id]}"
+            if member.id in down
+            else f"is up, weight {member.weight}, serves {member.active}"
             if member.weight
             else "has no weight, so that it serves bound clients only"
         )

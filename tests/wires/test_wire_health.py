@@ -268,6 +268,16 @@ def test_idle_connections_to_who_is_down_are_closed(house: Make) -> None:
     assert other.take().startswith(b"HTTP/1.1 200 ") and "idle connections 1" in repr(it.cluster.members["b"])
 
 
+def test_it_is_explained(house: Make) -> None:
+    """Who asks why is told who is not well, and for what reason."""
+    it = house({"probe": Probe("tcp")}, trusted_proxies=("198.51.100.7/32",))
+    probed(it, "b", "no answer")
+    client = it.client()
+    client.deliver(GET[:-2] + b"X-Sticky-Explain: 1\r\n\r\n")
+    it.accepted("a").deliver(OK)
+    assert b"X-Sticky-Explain: backend b is not well: down for 0 s (no answer)\r\n" in client.take()
+
+
 def test_it_is_not_in_the_way(house: Make) -> None:
     """A cluster without probe and ejection has nothing of it; nor has one where all are up."""
     it = house()
