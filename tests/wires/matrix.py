@@ -36,10 +36,11 @@ PORTS = {"a": 9001, "b": 9002, "c": 9003, "d": 9004}
 
 
 class Mode(NamedTuple):
-    """A way to stick: keys of ``[cluster.app]``; by HTTP or by TCP."""
+    """A way to stick: keys of ``[cluster.app]``; by HTTP or by TCP; and the kind of clients, if that counts."""
 
     cluster: Mapping[str, Any]
     tcp: bool = False
+    client: str = ""
 
 
 class Visitor:
@@ -51,13 +52,15 @@ class Visitor:
         claims = base64.urlsafe_b64encode(json.dumps({"sub": f"user-{number}"}).encode()).rstrip(b"=")
         self._token = b"e30." + claims + b".c2ln"
         self.cookies: dict[bytes, bytes] = {}
-        self.fields: dict[bytes, bytes] = {}
+        self.session: bytes | None = None
 
-    def request(self) -> bytes:
-        cookies = b"; ".join(b"%s=%s" % pair for pair in self.cookies.items())
-        fields = {b"Cookie": cookies, **self.fields} if cookies else self.fields
-        lines = [b"%s: %s" % pair for pair in fields.items()]
-        target = b"/room/%s?client=%s" % (self.user, self.user)
+    def request(self, client: str) -> bytes:
+        lines = [b"Cookie: " + b"; ".join(b"%s=%s" % pair for pair in self.cookies.items())] if self.cookies else []
+        target = b"/room/%s/0/%s/xhr?client=%s" % (self.user, self.user, self.user)
+        if client == "engine.io":
+            target = b"/socket.io/?transport=polling" + (b"&sid=" + self.session if self.session else b"")
+        elif client == "mcp" and self.session:
+            lines.append(b"Mcp-Session-Id: " + self.session)
         return b"\r\n".join(
             (
                 b"GET %s HTTP/1.1\r\nHost: example.org" % target,
@@ -72,34 +75,57 @@ class Visitor:
         """As a client of Redis logs in."""
         return b"*3\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n$2\r\npw\r\n" % (len(self.user), self.user)
 
-    def read(self, answer: bytes) -> None:
-        for name, value in re.findall(rb"Set-Cookie: ([^=]+)=([^;\r]*)", answer):
-            self.cookies[name] = value
-        for value in re.findall(rb"Mcp-Session-Id: (\S+)", answer):
-            self.fields[b"Mcp-Session-Id"] = value
+    def read(self, answer: bytes) -> bool:
+        """Whether all is well; else it has no session any more, and begins anew."""
+        self.cookies.update(re.findall(rb"Set-Cookie: ([^=]+)=([^;\r]*)", answer))
+        named = re.search(rb'(?:Mcp-Session-Id: |"sid":")([\w-]+)', answer)
+        well = not answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+        self.session = named[1] if named else self.session if well else None
+        return well
+
+
+class Application:
+    """What runs on a backend: it makes sessions, knows its own, and tells in a cookie what it is called."""
+
+    def __init__(self, id: str) -> None:
+        self._id = id.encode()
+        self._sessions: set[bytes] = set()
+
+    def _new(self) -> bytes:
+        session = b"%s-%d" % (self._id, len(self._sessions))
+        self._sessions.add(session)
+        return session
+
+    def answer(self, request: bytes) -> bytes:
+        shown = re.search(rb"(?:Mcp-Session-Id: |sid=)([\w-]+)", request)
+        if shown is not None and shown[1] not in self._sessions:
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        session = shown[1] if shown is not None else self._new()
+        fields = b"Set-Cookie: NODE=here; Path=/\r\nMcp-Session-Id: %s\r\n" % session
+        cookie = re.search(rb"APP=([^;\r]+)", request)
+        if cookie is None or cookie[1] not in self._sessions:
+            fields += b"Set-Cookie: APP=%s; Path=/\r\n" % self._new()
+        if b"ROUTE=" + self._id not in request:
+            fields += b"Set-Cookie: ROUTE=%s; Path=/\r\n" % self._id
+        content = b'0{"sid":"%s"}' % session
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s" % (len(content), fields, content)
 
 
 class Server:
-    """A backend's machine at one port; its answers give who has none a session of the application's."""
+    """A backend's machine at one port."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        self.application = Application("")
         self.dead = False
         self.connections: list[MemoryTransport] = []
-        self._count = 0
 
     def answer(self) -> bool:
-        """Whether anybody has said something, or has just connected; requests are answered."""
+        """Whether anybody has said something; requests are answered."""
         self.connections = [one for one in self.connections if one.connected]
         for connection in self.connections:
             said = connection.take()
             if said.startswith(b"GET"):
-                self._count += 1
-                session = b"%d-%d" % (self.port, self._count)
-                fields = b"" if b"APP=" in said else b"Set-Cookie: APP=%s\r\n" % session
-                if b"Mcp-Session-Id:" not in said:
-                    fields += b"Mcp-Session-Id: %s\r\n" % session
-                connection.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%s\r\nok" % fields)
+                connection.deliver(self.application.answer(said))
             if said:
                 return True
         return False
@@ -111,7 +137,7 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.advance(1_700_000_000)
-        self.servers = {port: Server(port) for port in range(9001, 9020)}
+        self.servers = {port: Server() for port in range(9001, 9020)}
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: object = None) -> None:
         server = self.servers[port]
@@ -129,6 +155,7 @@ class World:
         self._mode = mode
         self._directory = directory
         self._reactor = Reactor()
+        self._applications: dict[str, Application] = {}
         self.restart()
 
     def restart(self) -> None:
@@ -153,8 +180,10 @@ class World:
             directory=self._directory,
             sessions=self._sessions,
         )
-        for member in cluster.members.values():
-            self._reactor.servers[ports[member.id]].connections.clear()
+        for id, port in ports.items():
+            server = self._reactor.servers[port]
+            server.application = self._applications.setdefault(id, Application(id))
+            server.connections.clear()
         self._factory = (
             self._tcp(configuration.frontends[0], cluster)
             if self._mode.tcp
@@ -179,18 +208,22 @@ class World:
         server.connections.clear()
 
     def visit(self, visitor: Visitor) -> str | None:
-        """Who serves it; None: nobody."""
+        """Who serves it, at the second try if its session is gone; None: nobody."""
+        served, well = self._try(visitor)
+        return served if well else self._try(visitor)[0]
+
+    def _try(self, visitor: Visitor) -> tuple[str | None, bool]:
         factory: IProtocolFactory = self._factory
         protocol = factory.buildProtocol(visitor.peer)
         assert protocol is not None
         client = MemoryTransport(protocol, peer=visitor.peer)
-        client.deliver(visitor.greeting() if self._mode.tcp else visitor.request())
+        client.deliver(visitor.greeting() if self._mode.tcp else visitor.request(self._mode.client))
         served = [id for id, port in self._ports.items() if self._reactor.servers[port].answer()]
-        visitor.read(client.take())
+        well = visitor.read(client.take())
         if client.connected:
             client.lose()
         assert len(served) < 2
-        return served[0] if served else None
+        return served[0] if served else None, well
 
     def visits(self, visitors: Iterable[Visitor]) -> list[str | None]:
         return [self.visit(visitor) for visitor in visitors]

@@ -15,6 +15,14 @@ PAGE = Path(__file__).parents[2] / "docs/affinity.md"
 #: By the words of the page.
 MODES = {
     "`cookie`": Mode({"affinity": "cookie"}),
+    "`cookie`, `idle`, `encrypt`": Mode({"affinity": {"by": "cookie", "idle": "1h", "encrypt": True}}),
+    "`cookie`, prefix": Mode({"affinity": {"by": "cookie", "mode": "prefix", "name": "APP"}}),
+    "`cookie`, rewrite": Mode({"affinity": {"by": "cookie", "mode": "rewrite", "name": "NODE"}}),
+    "`cookie`, passive": Mode({"affinity": {"by": "cookie", "mode": "passive", "name": "ROUTE"}}),
+    "`learned`": Mode({"affinity": "learned:APP"}),
+    "`engine.io`": Mode({"affinity": "engine.io"}, client="engine.io"),
+    "`sockjs`": Mode({"affinity": "sockjs"}),
+    "`mcp`": Mode({"affinity": "mcp"}, client="mcp"),
     "`source`": Mode({"affinity": "source"}),
     "`header`": Mode({"affinity": "header:X-User"}),
     "`query`": Mode({"affinity": "query:client"}),
