@@ -108,6 +108,7 @@ class Connection(NamedTuple):
 
     server_name: bytes | None = None  #: the host name that the client asked TLS for (SNI), lower case
     certificate: bytes | None = None  #: SHA-256 of the certificate that the client showed (DER), 32 bytes
+    tlvs: tuple[tuple[int, bytes], ...] = ()  #: what a PROXY header told beside the addresses: type and value
 
 
 class Arrival(NamedTuple):

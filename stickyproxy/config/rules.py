@@ -120,15 +120,8 @@ def _inspecting(frontend: Mapping[str, Any], tcp: bool) -> Iterator[Found]:
 def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: Extensions) -> Iterator[Found]:
     tcp = [name for name, frontend in users.items() if frontend.get("protocol") == "tcp"]
     affinities = _affinities(cluster.get("affinity", "none"), extensions)
-    for affinity in affinities:
-        if tcp and affinity.partition("/")[0] in HTTP_AFFINITIES and len(affinities) == 1:
-            where = dotted(("frontend", tcp[0]))
-            message = f'{words_of(affinity)} needs HTTP, but {where} is TCP: use "source", or another cluster there'
-            yield ("affinity", "by"), message
-    unknown = [name for name in tcp if "inspect" not in users[name]]
-    if unknown and affinities == ["key"]:
-        where = dotted(("frontend", unknown[0]))
-        yield ("affinity", "by"), f'"key" needs an inspector, but {where} has none: say there what finds it (inspect)'
+    for message in _useless(affinities, users, tcp):
+        yield ("affinity", "by"), message
     if tcp and len(tcp) == len(users):
         for keys in HTTP_CLUSTER_KEYS:
             if _has(cluster, keys):
@@ -146,6 +139,22 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
         yield ("key_file",), "stands beside keys: keep one of them"
     yield from _health(cluster)
     yield from _backend_tls(cluster)
+
+
+def _useless(affinities: list[str], users: Mapping[str, Any], tcp: list[str]) -> Iterator[str]:
+    """Why the one affinity that there is would never find anything, if it would not."""
+    if len(affinities) != 1:
+        return
+    (affinity,) = affinities
+    if tcp and affinity.partition("/")[0] in HTTP_AFFINITIES:
+        where = dotted(("frontend", tcp[0]))
+        yield f'{words_of(affinity)} needs HTTP, but {where} is TCP: use "source", or another cluster there'
+    if affinity == "tlv" and not any(frontend.get("accept_proxy_protocol") for frontend in users.values()):
+        yield '"tlv" needs a PROXY header, but no frontend of this cluster has accept_proxy_protocol'
+    uninspected = [name for name in tcp if "inspect" not in users[name]]
+    if affinity == "key" and uninspected:
+        where = dotted(("frontend", uninspected[0]))
+        yield f'"key" needs an inspector, but {where} has none: say there what finds it (inspect)'
 
 
 def _affinities(value: Any, extensions: Extensions) -> list[str]:

@@ -342,6 +342,7 @@ ParameterName = Annotated[str, Kind("the name of a parameter", _key_part("query"
 CookieName = Annotated[str, Kind("the name of a cookie", _key_part("cookie"))]
 LearnedName = Annotated[str, Kind('the name of a cookie, or "header:" and that of a field', _learned)]
 KeyPattern = Annotated[str, Kind("a regular expression with one group", _key_part("path"))]
+TLVName = Annotated[str, Kind("the name or the type of a TLV", _key_part("tlv"))]
 GroupName = Annotated[str, Kind("a name of letters, digits, dots, dashes and underscores", _group)]
 HostPattern = Annotated[str, Kind(HOST, _host)]
 ServerName = Annotated[str, Kind("a host name or an address", _server_name)]

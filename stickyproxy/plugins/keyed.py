@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from stickyproxy.config.units import FieldName, KeyPattern, ParameterName, Told, whole
+from stickyproxy.config.units import FieldName, KeyPattern, ParameterName, TLVName, Told, whole
 from stickyproxy.extensions import Extension
 from stickyproxy.interfaces import IAffinity, ISessionStore
 from stickyproxy.sansio.affinity import HashAffinity, NamedAffinity, TableAffinity
@@ -149,6 +149,21 @@ def _certificate(sessions: ISessionStore, memory: _Memory = "table", space: _Spa
     return _keyed(sessions, "client-certificate", memory, space)
 
 
+def _tlv(
+    sessions: ISessionStore,
+    name: Annotated[
+        TLVName, Told('`"authority"` (the name asked for), `"alpn"`, `"unique-id"`, or a type such as `"0xEA"`.')
+    ],
+    memory: _Memory = "table",
+    space: _Space = None,
+) -> IAffinity:
+    """What a PROXY v2 header tells beside the addresses (HAProxy: ``fc_pp_authority``, ``fc_pp_unique_id``).
+
+    Of a frontend with `accept_proxy_protocol`.
+    """
+    return _keyed(sessions, f"tlv:{name}", memory, space)
+
+
 def _key(sessions: ISessionStore, memory: _Memory = "table", space: _Space = None) -> IAffinity:
     """What was found in the first bytes of a TCP connection, by a stream inspector or a protocol of your own."""
     return _keyed(sessions, "key", memory, space)
@@ -162,4 +177,5 @@ host = Extension("host", IAffinity, _host)
 bearer = Extension("bearer", IAffinity, _bearer)
 sni = Extension("sni", IAffinity, _sni)
 client_certificate = Extension("client-certificate", IAffinity, _certificate)
+tlv = Extension("tlv", IAffinity, _tlv)
 key = Extension("key", IAffinity, _key)

@@ -43,8 +43,11 @@ FORMS = {
     "bearer": '"bearer:CLAIM"',
     "sni": '"sni"',
     "client-certificate": '"client-certificate"',
+    "tlv": '"tlv:NAME" or "tlv:0xEA"',
     "key": '"key"',
 }
+#: Types of TLVs in a PROXY v2 header (HAProxy's ``proxy-protocol.txt``, section 2.2; 0xEA is Amazon's).
+TLVS = {"alpn": 0x01, "authority": 0x02, "unique-id": 0x05}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _PREFIXES = re.compile(r"source/([0-9]{1,2})(?:/([0-9]{1,3}))?")
 
@@ -63,6 +66,7 @@ def find_key(text: str, pattern: str | None = None) -> KeyFinder:
     * ``host``: the host that is asked for, without port.
     * ``bearer:CLAIM``: a claim of the JSON Web Token in ``Authorization``, **unverified**; see ``bearer_key``.
     * ``sni``, ``client-certificate``: what TLS said (``model.Connection``).
+    * ``tlv:NAME``: what a PROXY v2 header told beside the addresses, by one of ``TLVS``, or by its type as ``0xEA``.
     * ``key``: what was read from the first bytes of a TCP connection (``Arrival.key``).
 
     With ``pattern``, which ``header:`` and ``query:`` may have, only what its one group captures is the key; the rules
@@ -238,8 +242,22 @@ def _inspected(arrival: Arrival) -> bytes | None:
     return bounded(arrival.key)
 
 
+def _tlv(name: str) -> KeyFinder:
+    known = re.fullmatch(r"0x([0-9A-Fa-f]{2})", name)
+    kind = int(known[1], 16) if known else TLVS.get(name)
+    if kind is None:
+        raise ValueError(f'tlv "{name}": expected one of: {", ".join(TLVS)}, or a type such as 0xEA')
+
+    def find_tlv(arrival: Arrival) -> bytes | None:
+        tlvs = () if arrival.connection is None else arrival.connection.tlvs
+        values = {value for found, value in tlvs if found == kind}
+        return bounded(values.pop()) if len(values) == 1 else None
+
+    return find_tlv
+
+
 _NAMED: dict[str, Callable[[str], KeyFinder]] = {
-    "header": _header, "query": _query, "cookie": _cookie, "path": _path, "bearer": _bearer
+    "tlv": _tlv, "header": _header, "query": _query, "cookie": _cookie, "path": _path, "bearer": _bearer
 }  # fmt: skip
 _WITH_PATTERN: dict[str, Callable[[str, Callable[[bytes | None], bytes | None]], KeyFinder]] = {
     "header": _header, "query": _query

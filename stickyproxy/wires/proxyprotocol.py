@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet import address
 from twisted.internet.interfaces import (
-    IAddress,
     IHalfCloseableProtocol,
     IHandshakeListener,
     IProtocol,
@@ -22,8 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.addresses import peer_of
-from stickyproxy.model import Peer
+from stickyproxy.addresses import peer_of, proxied_address
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import BadProxyHeader, HeaderParser, announces
 from stickyproxy.sweep import NEVER, Sweep
@@ -84,14 +81,6 @@ class RefusingFactory:
         self.wrapped.doStop()
 
 
-def _address(peer: Peer) -> IAddress:
-    if peer.host == "unix":
-        unix: IAddress = address.UNIXAddress(None)
-        return unix
-    kind = address.IPv6Address if ":" in peer.host else address.IPv4Address
-    return kind("TCP", peer.host, peer.port)
-
-
 class _Awaiting(Protocol):
     """A connection of a proxy whose header is not complete yet."""
 
@@ -121,7 +110,8 @@ class _Awaiting(Protocol):
         self._factory.sweep.forget(self)
         header, rest = read
         transport = self.transport
-        inner = self._factory.wrapped.buildProtocol(self._addr if header.source is None else _address(header.source))
+        client = self._addr if header.source is None else proxied_address(header.source, header.tlvs)
+        inner = self._factory.wrapped.buildProtocol(client)
         if inner is None:
             self._refused = True
             transport.loseConnection()

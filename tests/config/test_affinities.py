@@ -114,6 +114,8 @@ def test_written(written: str, read: Named) -> None:
         ('affinity = { by = "path", pattern = "(" }', "", "cluster.app.affinity.pattern: "),
         ('affinity = { by = "header:X", pattern = "(a+)+b" }', "", "cluster.app.affinity.pattern: "),
         ("", 'affinity = "mcp"', 'cluster.game.affinity.by: "mcp" needs HTTP, but frontend.line is TCP'),
+        ('affinity = "tlv:authority"', "", '"tlv" needs a PROXY header, but no frontend'),
+        ('affinity = "tlv:ID"', "", 'cluster.app.affinity.name: tlv "ID": expected one of: alpn, authority'),
         ('sessions.idle = "5m"', "", 'cluster.app.sessions: affinity "none" keeps none'),
         ('affinity = "cookie"\nsessions.group = "a b"', "", "cluster.app.sessions.group: a name is made of"),
         (

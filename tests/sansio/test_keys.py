@@ -159,6 +159,23 @@ def test_connection() -> None:
         assert find_key(text)(Arrival("192.0.2.1", True)) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("tlv:authority", b"shop.example.org"),
+        ("tlv:0x02", b"shop.example.org"),
+        ("tlv:0xEA", b"\x01vpce-1"),
+        ("tlv:alpn", None),
+        ("tlv:unique-id", None),  # told twice, differently
+    ],
+)
+def test_tlvs(text: str, key: bytes | None) -> None:
+    """What a PROXY header told beside the addresses is a key, if it is told once."""
+    tlvs = ((2, b"shop.example.org"), (0xEA, b"\x01vpce-1"), (5, b"a"), (5, b"b"))
+    assert find_key(text)(Arrival("192.0.2.1", False, None, None, Connection(None, None, tlvs))) == key
+    assert find_key(text)(Arrival("192.0.2.1", False)) is None
+
+
 def test_long_keys_are_hashed() -> None:
     """However long a key is, what a table keeps is short, the same each time, and different for different keys."""
     assert bounded(b"x" * LONGEST) == b"x" * LONGEST

@@ -58,6 +58,8 @@ def configurations() -> list[dict[str, Any]]:
         }
         memory = parameters["memory"].annotation if "memory" in parameters else None
         memories = [{"memory": word} for word in get_args(get_args(memory)[0])] if memory else [{}]
+        if by == "tlv":
+            options["name"] = "authority"
         found += [{"by": by, **({"mode": mode} if mode else {}), **options, **each} for each in memories]
     return found + MORE
 
@@ -67,7 +69,7 @@ def cluster_of(affinity: Mapping[str, Any], store: SessionTable) -> Cluster:
     keeps_none = affinity["by"] == "none" or affinity.get("mode") == "passive"
     kept = {} if keeps_none else {"sessions": {"steering": True}}
     tables = {
-        "frontend": {"web": {"listen": "tcp:0", "cluster": "app"}},
+        "frontend": {"web": {"listen": "tcp:0", "cluster": "app", "accept_proxy_protocol": ["127.0.0.1"]}},
         "cluster": {
             "app": {"backends": backends, "affinity": affinity, **({"sessions": {"steering": True}} if kept else {})}
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from random import Random
 
 import pytest
 import trustme
@@ -17,12 +18,19 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
-from stickyproxy.model import Peer
+from stickyproxy.addresses import proxied_address
+from stickyproxy.cluster import Cluster, Member
+from stickyproxy.config import specs
+from stickyproxy.interfaces import IBalancer
+from stickyproxy.model import Backend, Peer
+from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.proxyprotocol import header_v1, header_v2
 from stickyproxy.sweep import Sweep
-from stickyproxy.testing import MemoryTransport
+from stickyproxy.testing import MemoryEndpoint, MemoryTransport
 from stickyproxy.tls import CertificateStore, server_connection_creator, tls_factory
+from stickyproxy.wires.http import HTTPFrontendFactory
 from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory, RefusingFactory
+from stickyproxy.wires.tcp import TCPFrontendFactory
 
 PROXY = IPv4Address("TCP", "10.1.2.3", 1234)
 CLIENT, SERVER = Peer("192.0.2.1", 56324), Peer("198.51.100.7", 443)
@@ -371,3 +379,28 @@ async def test_a_header_within_tls_is_refused(tmp_path, header, proxied):
     peer = b"192.0.2.1" if proxied else b"127.0.0.1"
     assert await _listen(factory, ask) == [b"", peer + b" 127.0.0.1"]
     assert [protocol.received for protocol in behind.built] == [b"", b"who?"]
+
+
+@pytest.mark.parametrize(("peer", "kind"), [(CLIENT, IPv4Address), (Peer("2001:db8::1", 5), IPv6Address)])
+def test_tlvs_reach_the_affinity(peer, kind):
+    """What a proxy says beside the addresses, as the name that the client asked for, is known of HTTP and of TCP."""
+    clock = Clock()
+    member = Member(Backend("a", ""), MemoryEndpoint(), clock, connect_timeout=5)
+    seen = []
+
+    @implementer(IBalancer)
+    class Looking:
+        def choose(self, candidates, arrival):
+            seen.append(arrival.connection)
+            return candidates[0]
+
+    cluster = Cluster(specs.Cluster("app", ()), [member], NoAffinity(), Looking())
+    sweep = Sweep(clock)
+    header = header_v2(peer, peer, [(2, b"shop.example.org"), (0xEA, b"x")])
+    http = HTTPFrontendFactory(specs.Frontend("web", (), "app"), {"app": cluster}, sweep, Random(1), clock.seconds)
+    for factory in (http, TCPFrontendFactory(cluster, sweep)):
+        outer = ProxyProtocolFactory(factory, ["10.0.0.0/8"], sweep, timeout=5)
+        client = MemoryTransport(outer.buildProtocol(PROXY), peer=PROXY)
+        client.deliver(header + b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n")
+    assert [known.tlvs for known in seen] == [((2, b"shop.example.org"), (0xEA, b"x"))] * 2
+    assert isinstance(proxied_address(peer, ((2, b"x"),)), kind) and proxied_address(peer, ()) == kind("TCP", *peer)

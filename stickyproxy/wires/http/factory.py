@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
 from stickyproxy.accesslog import HTTPEntry, RelayEntry
-from stickyproxy.addresses import connection_of, peer_of
+from stickyproxy.addresses import TLVs, connection_of, peer_of
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.errors import HTTPError
@@ -77,13 +77,16 @@ class HTTPFrontendFactory(Factory):
         self.record = record
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPFrontend:  # type: ignore[override]
-        return HTTPFrontend(self, peer_of(addr))
+        built = HTTPFrontend(self, peer_of(addr))
+        if tlvs := getattr(addr, "tlvs", ()):
+            built.tlvs = tlvs
+        return built
 
     def collector(self) -> HeadCollector:
         """What gathers a head that comes in pieces."""
         return HeadCollector(is_request=True, limit=self.limits.head, target_limit=self.limits.target)
 
-    def identify(self, peer: Peer, transport: Any) -> Identity:
+    def identify(self, peer: Peer, transport: Any, tlvs: TLVs = ()) -> Identity:
         """What is known, and to be told to backends, of the connection ``transport`` of ``peer``."""
         local = peer_of(transport.getHost())
         host = f"[{local.host}]" if ":" in local.host else local.host
@@ -93,7 +96,7 @@ class HTTPFrontendFactory(Factory):
             self._secure,
             self._trusted,
             default_host=f"{host}:{local.port}".encode("ascii"),
-            connection=connection_of(transport),
+            connection=connection_of(transport, tlvs),
         )
 
     def exchange(

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.addresses import set_no_delay
+from stickyproxy.addresses import TLVs, set_no_delay
 from stickyproxy.errors import BadRequest, HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
@@ -49,6 +49,7 @@ class HTTPFrontend(Protocol):
 
     transport: Any  #: ITCPTransport, IConsumer and IPushProducer
     factory: HTTPFrontendFactory
+    tlvs: TLVs = ()  #: what a PROXY header told beside the addresses
 
     def __init__(self, factory: HTTPFrontendFactory, peer: Peer) -> None:
         self.factory = factory
@@ -77,7 +78,7 @@ class HTTPFrontend(Protocol):
         factory.connections.add(self)
         set_no_delay(self.transport)
         self.transport.registerProducer(self, True)
-        self._identity = factory.identify(self.peer, self.transport)
+        self._identity = factory.identify(self.peer, self.transport, self.tlvs)
         self._answer = AnswerWriter(factory, self.transport, self._identity)
         self.deadline = factory.sweep.after(factory.timeouts.head)
         factory.sweep.watch(self)

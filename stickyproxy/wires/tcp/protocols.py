@@ -7,29 +7,29 @@ A connection waits for its TLS handshake (where there is TLS), then for a key (w
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyproxy.accesslog import RelayEntry
-from stickyproxy.addresses import connection_of, peer_of, set_no_delay
+from stickyproxy.addresses import TLVs, connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
-from stickyproxy.errors import HTTPError, SessionLost
-from stickyproxy.gate import Gate
-from stickyproxy.interfaces import IStreamInspector
+from stickyproxy.errors import SessionLost
 from stickyproxy.model import Arrival, Outcome, Peer
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header
-from stickyproxy.sweep import NEVER, Sweep
+from stickyproxy.sweep import NEVER
+
+if TYPE_CHECKING:
+    from stickyproxy.wires.tcp.factory import TCPFrontendFactory
 
 _log = Logger()
 
@@ -54,6 +54,7 @@ class FrontendProtocol(Protocol):
     factory: TCPFrontendFactory
     transport: Any
     backend: BackendProtocol | None = None
+    tlvs: TLVs = ()  #: what a PROXY header told beside the addresses: type and value
     peek_bytes = 4096  #: ``affinity_key`` gets no more than this many bytes to find a key in
     peek_timeout = 5.0  #: seconds that the client has to send them; then it goes on without a key
 
@@ -161,7 +162,7 @@ class FrontendProtocol(Protocol):
         self._state = _State.CONNECTING
         self.deadline = NEVER
         self.transport.pauseProducing()
-        secure, connection = ISSLTransport.providedBy(self.transport), connection_of(self.transport)
+        secure, connection = ISSLTransport.providedBy(self.transport), connection_of(self.transport, self.tlvs)
         arrival = Arrival(self.peer.host, secure, None, key, connection)
         self._connecting = Deferred.fromCoroutine(self._serve(arrival))
         self._connecting.addErrback(self._failed)
@@ -340,59 +341,6 @@ class BackendProtocol(Protocol):
 
     def _keep(self, data: bytes) -> None:
         self._early += data
-
-
-class TCPFrontendFactory(Factory):
-    """Passes TCP connections to the backends of ``cluster``.
-
-    ``idle``: seconds of silence in both directions that end a connection; ``handshake``: seconds that TLS may take.
-    ``record`` gets an entry for every connection that reached a backend, when it has ended; ``now`` is the time of day
-    in it, seconds since the epoch. ``gate``: whom it refuses, is closed before anything is read, and recorded.
-    ``inspector`` finds a key in the first bytes, and ``cluster_for`` may say what cluster it leads to, instead of
-    ``cluster`` (None: it is refused). ``connections`` are those that are open.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        cluster: Cluster | None,
-        sweep: Sweep,
-        *,
-        idle: float = 600.0,
-        handshake: float = 10.0,
-        frontend_protocol: Callable[[TCPFrontendFactory, Peer], FrontendProtocol] = FrontendProtocol,
-        backend_protocol: Callable[[FrontendProtocol], BackendProtocol] = BackendProtocol,
-        record: Callable[[RelayEntry], object] | None = None,
-        now: Callable[[], float] = time.time,
-        gate: Gate | None = None,
-        inspector: IStreamInspector | None = None,
-        cluster_for: Callable[[bytes | None], Cluster | None] | None = None,
-    ) -> None:
-        self.cluster = cluster
-        self.cluster_for = cluster_for or (lambda key: cluster)
-        self.inspector = inspector
-        self.sweep = sweep
-        self.idle = idle
-        self.handshake = handshake
-        self.frontend_protocol = frontend_protocol
-        self.backend_protocol = backend_protocol
-        self.record = record
-        self.now = now
-        self.gate = gate
-        self.connections: set[FrontendProtocol] = set()
-
-    def buildProtocol(self, addr: IAddress | None) -> FrontendProtocol | None:  # type: ignore[override]  # of this factory
-        peer = peer_of(addr)
-        if self.gate is not None:
-            try:
-                self.gate.check(peer.host)
-            except HTTPError:
-                if self.record is not None:
-                    name = self.cluster.name if self.cluster is not None else ""
-                    self.record(RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, name))
-                return None
-        return self.frontend_protocol(self, peer)
 
 
 def _drop(data: bytes) -> None:
