@@ -41,6 +41,17 @@ class Cluster:
         return choice.candidate.id, choice.outcome
 
 
+def test_nobody_is_moved_to_a_backend_that_was_not_reached() -> None:
+    """A session that was to leave for a backend that is down stays where it is: that is tried once, not again."""
+    cluster = Cluster(rebalance=60)
+    cluster.now += 600
+    cluster.affinity.bind(ANN, "a")
+    cluster.members["a"].active = 90
+    chosen = cluster.select()
+    assert chosen is not None and chosen[0] in "bc"
+    assert cluster.select(tried="bc") == ("a", Outcome.KEPT)
+
+
 @pytest.mark.parametrize(
     ("policies", "outcome"),
     [
