@@ -308,6 +308,8 @@ class Cluster:
     def _steer(self, arrival: Arrival, choice: Choice[Member], wish: Steering) -> bytes | None:
         if wish.to == "":
             return self.affinity.forget(arrival)
+        if wish.to is None and choice.outcome is _AWAY:  # for as long as its own backend says, which is another
+            return None
         return self.affinity.bind(arrival, wish.to or choice.candidate.id, wish.lifetime)
 
     def _seconds(self) -> float:

@@ -72,7 +72,7 @@ _OPTIONS = names("close keep-alive upgrade")
 STEERING = names("sticky-pin sticky-release sticky-move sticky-ttl")
 
 _REQUEST = HOP_BY_HOP | OURS | THEIRS | IMITATIONS | FRAMING | HANDSHAKE.keys() | names("host cookie expect proxy")
-_REQUEST |= names("max-forwards x-sticky-explain")
+_REQUEST |= names("max-forwards x-sticky-explain") | STEERING
 _RESPONSE = HOP_BY_HOP | FRAMING | HANDSHAKE.keys() | names("via date") | STEERING
 
 

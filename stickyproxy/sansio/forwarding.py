@@ -23,6 +23,7 @@ from stickyproxy.sansio.fields import (
     HOP_BY_HOP,
     IMITATIONS,
     OURS,
+    STEERING,
     THEIRS,
     imitations,
     names,
@@ -39,6 +40,7 @@ _NOT_TRAILING = (
     | IMITATIONS
     | HANDSHAKE.keys()
     | imitations(HOP_BY_HOP, "_")
+    | STEERING
     | names("host cookie expect proxy")
     | names(
         "age authorization cache-control content-encoding content-location content-range content-type date expires "

@@ -481,7 +481,7 @@ def test_trailers_that_would_rewrite_the_head_are_dropped() -> None:
         b"Transfer-Encoding", b"Content-Length", b"Content_Length", b"Host", b"Trailer", b"TE", b"Connection",
         b"Cookie", b"Authorization", b"Set-Cookie", b"Content-Type", b"Content-Encoding", b"Content-Range",
         b"X-Forwarded-For", b"x_forwarded_for", b"Forwarded", b"X-Real-IP", b"X-Request-ID", b"Cache-Control",
-        b"If-Match", b"Expect",
+        b"If-Match", b"Expect", b"Sticky-Pin", b"sticky-move",
     ]  # fmt: skip
     good = [b"Server-Timing", b"Digest", b"grpc-status", b"X-Checksum", b"ETag"]
     assert forward_trailers([field(name) for name in bad + good]) == [field(name) for name in good]

@@ -263,6 +263,28 @@ def test_steered_by_the_backend(house: Make, field: bytes, set_cookie: bytes, th
     assert recalled == then
 
 
+def test_a_substitute_does_not_keep_whom_it_gives_a_lifetime(house: Make) -> None:
+    """Who is away from home stays bound to it, whatever another backend says of the time."""
+    it = house(sessions(steering=True, return_home=True))
+    it.endpoints["b"].error = ConnectError()
+    client = it.client()
+    client.deliver(get(b"/", bound(it, "b")))
+    it.accepted("a").deliver(OK.replace(b"X-Home: here", b"Sticky-TTL: 60"))
+    assert b"Set-Cookie" not in client.take()
+
+
+def test_clients_cannot_steer(house: Make) -> None:
+    """No backend is told by a client what it might say back, and no answer's end says it to a client."""
+    it = house(sessions(steering=True))
+    client = it.client()
+    client.deliver(get(b"/", b"Sticky-Move: b", b"sticky-pin: 1"))
+    backend = it.accepted("a")
+    assert b"sticky-" not in backend.take().lower()
+    backend.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nSticky-Move: b\r\nDigest: 1\r\n\r\n")
+    answer = client.take()
+    assert b"Digest: 1" in answer and b"Sticky-" not in answer
+
+
 def test_not_steered(house: Make) -> None:
     """Where it may not, nothing of it has an effect, and the client does not see it either."""
     it = house()
