@@ -135,9 +135,11 @@ def _cookie(
     if (attributes == "mirror") is not (application is not None):
         raise ValueError('attributes = "mirror" and application go together')
     template = CookieTemplate(name, path, domain, max_age, secure, http_only, same_site, partitioned)
-    manners: list[Manner] = [preserving(name.encode())] if preserve else []
+    manners: list[Manner] = []
     if application is not None:
         manners.append(mirroring(name.encode(), application.encode(), http_only))
+    if preserve:  # behind what may set it once more
+        manners.append(preserving(name.encode()))
     manners += [manner for manner, wanted in ((post_only, postonly), (not_cached, nocache)) if wanted]
     tokens = _tokens(cluster, key_ring, clock, random, name, encrypt, bind_to, idle, lifetime, max_age)
     affinity: IAffinity = CookieAffinity(template, tokens, clock, manners=manners, indirect=indirect)

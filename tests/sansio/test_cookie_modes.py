@@ -66,7 +66,7 @@ def by_learned() -> LearnedAffinity:
 
 
 def by_sealed() -> CookieAffinity:
-    manners = [preserving(b"ID"), mirroring(b"ID", b"APP", True), not_cached]
+    manners = [mirroring(b"ID", b"APP", True), preserving(b"ID"), not_cached]
     return CookieAffinity(CookieTemplate("ID"), sealed(), clock, manners=manners, indirect=False)
 
 

@@ -181,6 +181,15 @@ def test_preserve(house: Make) -> None:
     assert len({browser.get(b"Set-Cookie: SRV=; Max-Age=0") for _ in range(2)}) == 2
 
 
+def test_preserve_and_mirror(house: Make) -> None:
+    """What an application says of our cookie is what the client gets, also where its own would be mirrored."""
+    browser = Browser(house, preserve=True, attributes="mirror", application="ID")
+    browser.get(b"Set-Cookie: ID=1; Path=/a")
+    assert len(browser.set) == 2
+    browser.get(b"Set-Cookie: ID=2; Path=/a\r\nSet-Cookie: SRV=; Max-Age=0")
+    assert sorted(browser.set) == [b"ID=2; Path=/a", b"SRV=; Max-Age=0"]
+
+
 def test_idle(house: Make) -> None:
     """A session that is used goes on, and is renewed only now and then; one that is not ends."""
     browser = Browser(house, idle="800s")
