@@ -142,7 +142,9 @@ def _cluster(cluster: Mapping[str, Any], users: Mapping[str, Any], extensions: E
 
 
 def _useless(affinities: list[str], users: Mapping[str, Any], tcp: list[str]) -> Iterator[str]:
-    """Why the one affinity that there is would never find anything, if it would not."""
+    """Why the affinities cannot be together, or the one that there is would never find anything."""
+    if affinities.count("cookie") > 1:
+        yield "only one affinity of a chain may have a cookie of its own"
     if len(affinities) != 1:
         return
     (affinity,) = affinities
@@ -174,6 +176,8 @@ def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:
         if not isinstance(group, str):
             continue
         other = first.setdefault(group, name)
+        if group in clusters and _table(clusters[group], "sessions").get("group") != group:  # cookies of one scope
+            yield ("cluster", name, "sessions", "group"), f"cluster.{group} is not in it: give the group another name"
         mine, theirs = (_table(one, "sessions") for one in (cluster, clusters[other]))
         kept = ("idle", "lifetime", "size", "memory")
         differing: list[Keys] = [("sessions", key) for key in kept if mine.get(key) != theirs.get(key)]

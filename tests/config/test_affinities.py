@@ -123,6 +123,16 @@ def test_written(written: str, read: Named) -> None:
             'affinity = "key"\nsessions = { group = "g", idle = "6m" }',
             'cluster.game.sessions.idle: differs from cluster.app, which shares the group "g"',
         ),
+        (
+            'affinity = "source"\nsessions.group = "game"',
+            'affinity = "source"',
+            "cluster.app.sessions.group: cluster.game is not in it: give the group another name",
+        ),
+        (
+            'affinity = ["cookie", "source", { by = "cookie", name = "B" }]',
+            "",
+            "cluster.app.affinity.by: only one affinity of a chain may have a cookie of its own",
+        ),
         ("", 'affinity = "header:X"', 'cluster.game.affinity.by: "header" needs HTTP, but frontend.line is TCP'),
     ],
 )
