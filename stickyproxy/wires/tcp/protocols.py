@@ -192,6 +192,8 @@ class FrontendProtocol(Protocol):
             ended=self._ended,
         )
         self._take = relay.client_data
+        if type(self) is FrontendProtocol:  # nobody looks at the bytes
+            relay.replace(self)
         relay.start(from_client=early, from_backend=backend.join(relay))
         if self._half_closed:
             relay.client_half_closed()
@@ -301,6 +303,8 @@ class BackendProtocol(Protocol):
         """From here on ``relay`` has the bytes. Returns those that came before."""
         self._relay = relay
         self._take = relay.backend_data
+        if type(self) is BackendProtocol:
+            relay.replace(self)
         early, self._early = self._early, b""
         return early
 
