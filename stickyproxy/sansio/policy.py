@@ -108,7 +108,7 @@ class PolicySelection(Generic[C]):
     def _welcome(self, arrival: Arrival, tried: AbstractSet[str]) -> Choice[C] | None:
         """A browser opens several connections at once, none of which has a cookie yet: one backend for all of them."""
         window = self._policies.together
-        if window is None or not self._affinity.remembers:
+        if window is None or not self._affinity.remembers or arrival.client == "unix":  # that is no address
             return self._choose(arrival, tried, None)
         now, newcomers = self._clock(), self._newcomers
         came = newcomers.get(arrival.client)

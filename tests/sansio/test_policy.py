@@ -41,6 +41,14 @@ class Cluster:
         return choice.candidate.id, choice.outcome
 
 
+def test_strangers_on_a_unix_socket_do_not_come_together() -> None:
+    """Who has no address is not taken for the same new client as everybody else without one."""
+    cluster = Cluster(together=0.05)
+    stranger = ANN._replace(client="unix")
+    chosen = [cluster.select(stranger) for _ in range(3)]
+    assert {each[0] for each in chosen if each is not None} == set("abc")
+
+
 def test_nobody_is_moved_to_a_backend_that_was_not_reached() -> None:
     """A session that was to leave for a backend that is down stays where it is: that is tried once, not again."""
     cluster = Cluster(rebalance=60)
