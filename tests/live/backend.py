@@ -150,14 +150,18 @@ class Backend:
             fields += b"Transfer-Encoding: chunked\r\n"
         elif code not in (204, 304):
             fields += b"Content-Length: %d\r\n" % length
-        writer.write(b"HTTP/1.1 %d %s\r\n%s\r\n" % (code, HTTPStatus(code).phrase.encode(), fields))
+        head = b"HTTP/1.1 %d %s\r\n%s\r\n" % (code, HTTPStatus(code).phrase.encode(), fields)
+        if request.path == "/echo":  # whose content is still to come
+            writer.write(head)
+            head = b""
         silent = request.method == "HEAD" or code in (204, 304)
         async for piece in pieces:
             if not silent and piece:
-                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked and not until_close else piece)
+                # With the head in one write: who is killed between two has begun an answer that nobody can finish.
+                writer.write(head + (b"%x\r\n%s\r\n" % (len(piece), piece) if chunked and not until_close else piece))
+                head = b""
                 await writer.drain()
-        if chunked and not until_close and not silent:
-            writer.write(b"0\r\n\r\n")
+        writer.write(head + (b"0\r\n\r\n" if chunked and not until_close and not silent else b""))
         await writer.drain()
         return not until_close and request.named.get("connection", "").lower() != "close"
 
