@@ -4,25 +4,21 @@ The Combined log format of Apache (httpd's mod_log_config), in UTC, and behind i
 ``key=value``. What came over the wire is escaped as Apache does it, so that nobody can forge a line: ``\"``, ``\\`` and
 ``\xhh`` for all that is not printable ASCII.
 
-A request pays for appending one tuple: lines are made and written by the batch, in one blocking write.
+Lines are made and written by the batch (``recording``), in one blocking write.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from stickyproxy.errors import StickyproxyError
-from stickyproxy.model import Outcome, RequestHead, Side
-
-#: Entries held before they are written: as many as keep one batch below a millisecond.
-BATCH = 128
+from stickyproxy.model import Entry, HTTPEntry, RelayEntry
 
 _SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 _ESCAPES = [chr(byte) if byte in _SAFE else f"\\x{byte:02x}" for byte in range(256)]
@@ -35,41 +31,9 @@ class CannotLog(StickyproxyError):
     """The file of an access log cannot be opened."""
 
 
-class HTTPEntry(NamedTuple):
-    """An answered request, an upgrade by its 101 included. Times are seconds, ``ended`` since the epoch."""
-
-    client: str  #: IP address as text, as far as it is believed
-    head: RequestHead | None  #: None if none could be read
-    status: int
-    sent: int  #: bytes of content to the client
-    ended: float
-    duration: float
-    cluster: str = ""  #: empty: none was chosen
-    backend: str = ""
-    outcome: Outcome = Outcome.NONE
-    request_id: bytes = b""  #: what the backend was told, or would have been
-
-
-class RelayEntry(NamedTuple):
-    """A WebSocket or TCP relay that has ended. Times as in ``HTTPEntry``."""
-
-    client: str
-    protocol: str  #: ``"websocket"`` or ``"tcp"``
-    received: int  #: bytes from the client
-    sent: int  #: bytes to the client
-    ended: float
-    duration: float
-    cluster: str = ""
-    backend: str = ""
-    outcome: Outcome = Outcome.NONE
-    closed_by: Side | None = None  #: who ended it first; None: the proxy (silence, shutdown)
-    head: RequestHead | None = None  #: of a WebSocket
-    request_id: bytes = b""
-
-
 def format_http(entry: HTTPEntry) -> str:
     """The line of a request, without its end."""
-    client, head, status, sent, ended, duration, cluster, backend, outcome, request_id = entry
+    client, head, status, sent, ended, duration, cluster, backend, outcome, request_id, _, _ = entry
     if head is None:
         request, referer, agent = "-", "-", "-"
     else:
@@ -93,21 +57,29 @@ def format_relay(entry: RelayEntry) -> str:
     )
 
 
+def format_entry(entry: Entry) -> str:
+    """The line of an entry, without its end."""
+    if isinstance(entry, HTTPEntry):
+        return format_http(entry)
+    if isinstance(entry, RelayEntry):
+        return format_relay(entry)
+    return (
+        f'{entry.client} - - [{_stamp(int(entry.ended))}] "TCP" - 0 "-" "-" cluster={_word(entry.cluster)} '
+        f"backend={_word(entry.backend)} ms=0.000 affinity={entry.outcome.value} id=-"
+    )
+
+
 class AccessLog(Service):
     """Writes entries to a file (made with mode 0640, appended to), or to standard output for ``"-"``.
 
-    A batch is written after ``flush_interval`` seconds, or as soon as it is full. An error of the disk loses lines, is
-    told in the log once, and never reaches the request. Starting raises ``CannotLog`` where the file can not be opened.
+    An error of the disk loses lines, is told in the log once, and never reaches the request. Starting raises
+    ``CannotLog`` where the file can not be opened. After the end it is opened for each batch that still comes.
     """
 
     _log = Logger()
 
-    def __init__(self, path: str, clock: IReactorTime, flush_interval: float = 1.0) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self._clock = clock
-        self._interval = flush_interval
-        self._entries: list[HTTPEntry | RelayEntry] = []
-        self._call: IDelayedCall | None = None
         self._file: int | None = None
         self._lost = 0
         self._torn = False
@@ -127,34 +99,19 @@ class AccessLog(Service):
         super().startService()
 
     def stopService(self) -> None:
-        """Write what is left. Entries that still come, from connections that end later, are written one by one."""
+        """Let go of the file."""
         super().stopService()
         self.close()
 
-    def record(self, entry: HTTPEntry | RelayEntry) -> None:
-        """Write ``entry`` soon."""
-        entries = self._entries
-        entries.append(entry)
-        if len(entries) == 1 and self.running:
-            self._call = self._clock.callLater(self._interval, self.flush)
-        elif len(entries) >= BATCH or not self.running:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write all entries now."""
-        if self._call is not None and self._call.active():
-            self._call.cancel()
-        self._call = None
-        entries, self._entries = self._entries, []
-        if not entries:
-            return
-        lines = [format_http(entry) if isinstance(entry, HTTPEntry) else format_relay(entry) for entry in entries]
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Write a line for each of ``entries``."""
+        lines = [format_entry(entry) for entry in entries]
         try:
             self._write("\n".join([*lines, ""]).encode("ascii", "backslashreplace"))
         except OSError as error:
             if not self._lost:
                 self._log.error("Lines of the access log {path} are lost: {error}", path=self.path, error=error)
-            self._lost += len(entries)
+            self._lost += len(lines)
         else:
             if self._lost:
                 self._log.warn("The access log {path} goes on, {lost} lines are lost", path=self.path, lost=self._lost)
@@ -164,7 +121,6 @@ class AccessLog(Service):
 
     def reopen(self) -> None:
         """Go on in a new file of the same name, the old one having been moved away (logrotate)."""
-        self.flush()
         if self.path == "-":
             return
         try:
@@ -172,14 +128,11 @@ class AccessLog(Service):
         except OSError as error:
             self._log.error("The access log {path} can not be opened again: {error}", path=self.path, error=error)
             return
-        if self._file is not None:
-            os.close(self._file)
+        self.close()
         self._file = fresh
 
     def close(self) -> None:
-        """Write what is left, and let go of the file."""
-        if self._entries:
-            self.flush()
+        """Let go of the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -119,3 +119,66 @@ class Arrival(NamedTuple):
     head: RequestHead | None = None  #: None for TCP
     key: bytes | None = None  #: what a TCP protocol read from the first bytes, else None
     connection: Connection | None = None  #: what is known of the connection, else None
+
+
+class Trace(NamedTuple):
+    """Where a request stands in a trace (W3C Trace Context). Ids are lower-case hexadecimal digits."""
+
+    trace: str  #: 32 digits
+    span: str  #: 16 digits: ours, which the backend is told as its parent
+    parent: str = ""  #: 16 digits: whose request it is for the trace; empty: it begins here
+    sampled: bool = True  #: whoever began it wants it kept
+
+
+class HTTPEntry(NamedTuple):
+    """An answered request, an upgrade by its 101 included. Times are seconds, ``ended`` since the epoch."""
+
+    client: str  #: IP address as text, as far as it is believed
+    head: RequestHead | None  #: None if none could be read
+    status: int
+    sent: int  #: bytes of content to the client
+    ended: float
+    duration: float
+    cluster: str = ""  #: empty: none was chosen
+    backend: str = ""
+    outcome: Outcome = Outcome.NONE
+    request_id: bytes = b""  #: what the backend was told, or would have been
+    frontend: str = ""
+    trace: Trace | None = None
+
+
+class RelayEntry(NamedTuple):
+    """A WebSocket or TCP relay that has ended. Times as in ``HTTPEntry``."""
+
+    client: str
+    protocol: str  #: ``"websocket"`` or ``"tcp"``
+    received: int  #: bytes from the client
+    sent: int  #: bytes to the client
+    ended: float
+    duration: float
+    cluster: str = ""
+    backend: str = ""
+    outcome: Outcome = Outcome.NONE
+    closed_by: Side | None = None  #: who ended it first; None: the proxy (silence, shutdown)
+    head: RequestHead | None = None  #: of a WebSocket
+    request_id: bytes = b""
+    frontend: str = ""
+    trace: Trace | None = None
+    code: int | None = None  #: of the Close frame that ended a WebSocket, where one was seen
+    messages_received: int | None = None  #: whole messages of a WebSocket from the client, where they are counted
+    messages_sent: int | None = None
+
+
+class OpenEntry(NamedTuple):
+    """A TCP connection that has reached its backend, where that is to be told before it ends."""
+
+    client: str
+    ended: float  #: when; seconds since the epoch
+    cluster: str = ""
+    backend: str = ""
+    outcome: Outcome = Outcome.NONE
+    frontend: str = ""
+
+
+#: What has happened, for logs, metrics and traces.
+Entry = HTTPEntry | RelayEntry | OpenEntry

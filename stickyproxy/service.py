@@ -36,6 +36,7 @@ from stickyproxy.model import Backend
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.probes import AT_ONCE, probing_of
 from stickyproxy.reactor.turn import Turn
+from stickyproxy.recording import Recording
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.affinity import ChainAffinity
 from stickyproxy.sansio.inspecting import BoundedInspector
@@ -182,13 +183,10 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
     proxy = Proxy(configuration, clusters)
     _probe(proxy, reactor, extensions, random)
     passwords = _passwords(configuration, proxy, reactor)
-    logs: dict[str, AccessLog] = {}
+    recording = Recording(reactor, AccessLog)
+    recording.setServiceParent(proxy)
     for spec in configuration.frontends:
-        if spec.access_log is not None and spec.access_log not in logs:
-            logs[spec.access_log] = AccessLog(spec.access_log, reactor)
-            logs[spec.access_log].setServiceParent(proxy)
-    for spec in configuration.frontends:
-        record = logs[spec.access_log].record if spec.access_log is not None else None
+        record = recording.record(spec.access_log)
         inner = _frontend_factory(spec, clusters, sweep, random, record, passwords, extensions)
         outer = _wrapped(inner, spec, sweep, reactor)
         for description in spec.listen:
@@ -234,6 +232,7 @@ def _frontend_factory(
     return TCPFrontendFactory(
         cluster,
         sweep,
+        name=spec.name,
         idle=spec.timeouts.tunnel,
         handshake=spec.timeouts.head,
         record=record,

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from stickyproxy.accesslog import BATCH, AccessLog, CannotLog, HTTPEntry, RelayEntry, format_http, format_relay
+from stickyproxy.accesslog import AccessLog, CannotLog, format_http, format_relay
 from stickyproxy.config.specs import Limits
-from stickyproxy.model import Outcome, RequestHead, Side
+from stickyproxy.model import HTTPEntry, Outcome, RelayEntry, RequestHead, Side
 from stickyproxy.sansio.http1 import parse_request_head
 
 WHEN = 971186136.25  # 10 October 2000, 13:55:36 UTC
@@ -124,18 +123,13 @@ def test_whatever_is_logged_is_one_readable_line(target: bytes, agent: bytes, cl
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "access.log"
 
 
 @pytest.fixture
-def log(path: Path, clock: Clock) -> Iterator[AccessLog]:
-    access_log = AccessLog(str(path), clock)
+def log(path: Path) -> Iterator[AccessLog]:
+    access_log = AccessLog(str(path))
     access_log.startService()
     yield access_log
     access_log.stopService()
@@ -147,114 +141,92 @@ def count(path: Path) -> int:
     return text.count("\n")
 
 
-def test_lines_are_written_each_second(log: AccessLog, path: Path, clock: Clock) -> None:
-    """A line is in the file a second later, and an idle log wakes nobody."""
-    assert clock.getDelayedCalls() == []
-    log.record(entry())
-    log.record(RelayEntry("192.0.2.7", "tcp", 1, 2, WHEN, 0.5))
-    clock.advance(0.5)
-    assert count(path) == 0
-    clock.advance(0.5)
+def test_a_batch_is_written(log: AccessLog, path: Path) -> None:
+    """Each entry is a line."""
+    log.write([entry(), RelayEntry("192.0.2.7", "tcp", 1, 2, WHEN, 0.5)])
     first, second = path.read_text().splitlines()
     assert first == format_http(entry())
     assert '"TCP"' in second
-    assert clock.getDelayedCalls() == []
 
 
-def test_a_full_batch_is_written_at_once(log: AccessLog, path: Path, clock: Clock) -> None:
-    """Under load, lines do not pile up until the second is over."""
-    for _ in range(BATCH + 1):
-        log.record(entry())
-    assert count(path) == BATCH
-    assert len(clock.getDelayedCalls()) == 1
-    clock.advance(1)
-    assert count(path) == BATCH + 1
-
-
-def test_file_is_appended_to_and_private(path: Path, clock: Clock) -> None:
+def test_file_is_appended_to_and_private(path: Path) -> None:
     """A restart goes on in the same file, which others may not read."""
     for _ in range(2):
-        access_log = AccessLog(str(path), clock)
+        access_log = AccessLog(str(path))
         access_log.startService()
-        access_log.record(entry())
+        access_log.write([entry()])
         access_log.stopService()
     assert count(path) == 2
     assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0
 
 
-def test_lines_after_the_stop_are_written(log: AccessLog, path: Path, clock: Clock) -> None:
+def test_lines_after_the_stop_are_written(log: AccessLog, path: Path) -> None:
     """A tunnel that ends while the proxy shuts down has its line too."""
-    log.record(entry())
+    log.write([entry()])
     log.stopService()
-    assert count(path) == 1
-    log.record(entry())
+    log.write([entry()])
     assert count(path) == 2
-    assert clock.getDelayedCalls() == []
 
 
-def test_rotation(log: AccessLog, path: Path, clock: Clock) -> None:
+def test_rotation(log: AccessLog, path: Path) -> None:
     """After the file has been moved away and the log reopened, new lines go to a new file, and none is lost."""
-    log.record(entry())
+    log.write([entry()])
     moved = path.rename(path.with_suffix(".1"))
     log.reopen()
-    log.record(entry())
-    clock.advance(1)
+    log.write([entry()])
     assert (count(moved), count(path)) == (1, 1)
 
 
-def test_rotation_into_nowhere_goes_on_in_the_old_file(tmp_path: Path, clock: Clock) -> None:
+def test_rotation_into_nowhere_goes_on_in_the_old_file(tmp_path: Path) -> None:
     """Where no new file can be opened, the lines go on into the old one, and the log says so."""
     folder = tmp_path / "logs"
     folder.mkdir()
-    access_log = AccessLog(str(folder / "access.log"), clock)
+    access_log = AccessLog(str(folder / "access.log"))
     access_log.startService()
     moved = folder.rename(tmp_path / "moved")
     with capturedLogs() as events:
         access_log.reopen()
-    access_log.record(entry())
+    access_log.write([entry()])
     access_log.stopService()
     assert [event["path"] for event in events] == [str(folder / "access.log")]
     assert count(moved / "access.log") == 1
 
 
-def test_a_file_that_can_not_be_opened_fails_the_start(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_that_can_not_be_opened_fails_the_start(tmp_path: Path) -> None:
     """A log in a directory that is not there is a mistake that the start tells."""
     with pytest.raises(CannotLog, match="cannot be opened: No such file"):
-        AccessLog(str(tmp_path / "missing" / "access.log"), clock).startService()
+        AccessLog(str(tmp_path / "missing" / "access.log")).startService()
 
 
-def test_a_full_disk_is_told_once_and_survived(path: Path, clock: Clock) -> None:
+def test_a_full_disk_is_told_once_and_survived(path: Path) -> None:
     """A full disk loses lines, is told once for the burst and once when it is over, and requests go on."""
     if not Path("/dev/full").exists():
         pytest.skip("a disk that is always full (/dev/full) is here on Linux alone")
     path.symlink_to("/dev/full")
-    access_log = AccessLog(str(path), clock)
+    access_log = AccessLog(str(path))
     access_log.startService()
     with capturedLogs() as events:
         for _ in range(3):
-            access_log.record(entry())
-            clock.advance(1)
+            access_log.write([entry()])
     assert [event["log_level"].name for event in events] == ["error"]
 
     path.unlink()
     access_log.reopen()
     with capturedLogs() as events:
         for _ in range(2):
-            access_log.record(entry())
-            clock.advance(1)
+            access_log.write([entry()])
     access_log.stopService()
     assert [(event["log_level"].name, event["lost"]) for event in events] == [("warn", 3)]
     assert count(path) == 2
 
 
-def test_standard_output(capfd: pytest.CaptureFixture[str], clock: Clock) -> None:
+def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     """The path "-" is the standard output of the process, whatever stands in for sys.stdout, and stays open."""
-    access_log = AccessLog("-", clock)
+    access_log = AccessLog("-")
     access_log.startService()
-    access_log.record(entry())
-    clock.advance(1)
+    access_log.write([entry()])
     access_log.reopen()
-    access_log.record(entry())
+    access_log.write([entry()])
     access_log.stopService()
     print("still open")
     assert capfd.readouterr().out == f"{format_http(entry())}\n" * 2 + "still open\n"

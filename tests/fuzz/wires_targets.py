@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from stickyproxy import model
-from stickyproxy.accesslog import HTTPEntry, format_http, format_relay
+from stickyproxy.accesslog import format_entry
 from stickyproxy.config import specs
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sweep import Sweep
@@ -61,7 +61,7 @@ def check_end(house: House, client: MemoryTransport) -> None:
 def check_log(house: House) -> None:
     """Whatever was asked: a line is a line, and none of its fields can be forged."""
     for entry in house.entries:
-        line = format_http(entry) if isinstance(entry, HTTPEntry) else format_relay(entry)
+        line = format_entry(entry)
         assert line.isascii() and line.isprintable() and _LINE.fullmatch(line), line
 
 

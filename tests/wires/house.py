@@ -8,10 +8,10 @@ from random import Random
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config import specs
 from stickyproxy.interfaces import IAffinity
+from stickyproxy.model import Entry
 from stickyproxy.passwords import Passwords
 from stickyproxy.sansio.affinity import CookieAffinity
 from stickyproxy.sansio.balancing import RoundRobin
@@ -35,7 +35,7 @@ class House:
         self.clock = Clock()
         self.clock.advance(1_000_000)
         self.sweep = Sweep(self.clock, 0.1)
-        self.entries: list[HTTPEntry | RelayEntry] = []
+        self.entries: list[Entry] = []
         self.endpoints = {backend.id: MemoryEndpoint() for backend in cluster.backends}
         members = [
             Member(

@@ -24,7 +24,7 @@ from stickyproxy.testing import MemoryTransport
 from stickyproxy.wires.tcp import TCPFrontendFactory
 
 if TYPE_CHECKING:
-    from stickyproxy.accesslog import RelayEntry
+    from stickyproxy.model import Entry
 
     Make = Callable[..., House]
 
@@ -329,7 +329,7 @@ def test_without_a_door_there_is_none(house: Make) -> None:
 
 def test_tcp_ends_where_it_may_not_come_in() -> None:
     """A refused connection is closed before anything is read, and has a line in the log; others are not touched."""
-    clock, entries = Clock(), list["RelayEntry"]()
+    clock, entries = Clock(), list["Entry"]()
     gate = Gate(Access(deny=(STRANGER,), rate=Rate(2, 60.0)), clock.seconds)
     backends = (Backend("a", "tcp:127.0.0.1:9001"),)
     cluster = House(specs.Frontend("x", (), "app"), specs.Cluster("app", backends)).cluster

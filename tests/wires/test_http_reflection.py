@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyproxy.accesslog import HTTPEntry, format_http
+from stickyproxy.accesslog import format_http
+from stickyproxy.model import HTTPEntry
 
 if TYPE_CHECKING:
     from house import House

@@ -10,11 +10,10 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from zope.interface import alsoProvides, implementer
 
-from stickyproxy.accesslog import RelayEntry
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import IAffinity
-from stickyproxy.model import Backend, BackendState, Outcome, Peer, Side
+from stickyproxy.model import Backend, BackendState, Entry, Outcome, Peer, RelayEntry, Side
 from stickyproxy.sansio.affinity import NoAffinity, TableAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.keys import find_key
@@ -63,7 +62,7 @@ class Site:
         ]
         spec = ClusterSpec("games", tuple(Backend(id, f"tcp:{id}:1") for id in "ab"), send_proxy_protocol=proxy)
         self.cluster = Cluster(spec, members, NoAffinity() if affinity is None else affinity, RoundRobin())
-        self.entries: list[RelayEntry] = []
+        self.entries: list[Entry] = []
         self.factory = TCPFrontendFactory(
             self.cluster,
             Sweep(self.clock, 0.5),

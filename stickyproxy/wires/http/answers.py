@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.cluster import Member
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
-from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, Outcome, RequestHead, ResponseHead
+from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, HTTPEntry, Outcome, RelayEntry, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, request_id_of
@@ -151,9 +150,8 @@ class AnswerWriter:
             client = self._identity.client(self._request)
             duration = ended - self._began
             served_by = _served_by(exchange)
-            record(
-                HTTPEntry(client, self._request, self.status, self._sent, ended, duration, *served_by, self.request_id)
-            )
+            request, status, sent, name = self._request, self.status, self._sent, self._factory.name
+            record(HTTPEntry(client, request, status, sent, ended, duration, *served_by, self.request_id, name))
 
 
 def _tunnel_ended(
@@ -169,9 +167,8 @@ def _tunnel_ended(
     if factory.record is not None:
         received, sent, seconds, first, _ = end
         now = factory.now()
-        factory.record(
-            RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
-        )
+        entry = RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
+        factory.record(entry._replace(frontend=factory.name))
 
 
 def _served_by(exchange: Exchange | None) -> tuple[str, str, Outcome]:

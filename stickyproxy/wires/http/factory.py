@@ -12,7 +12,6 @@ from typing import Any
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from stickyproxy.accesslog import HTTPEntry, RelayEntry
 from stickyproxy.addresses import TLVs, connection_of, peer_of
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Frontend as FrontendSpec
@@ -20,7 +19,7 @@ from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.awaiting import AwaitingExchange
 from stickyproxy.exchange.exchange import ClientSide, Exchange
 from stickyproxy.exchange.explaining import Explained
-from stickyproxy.model import Peer, RequestHead
+from stickyproxy.model import Entry, Peer, RequestHead
 from stickyproxy.passwords import Passwords
 from stickyproxy.sansio.explaining import explain_route
 from stickyproxy.sansio.forwarding import DateClock, forward_request
@@ -34,7 +33,7 @@ from stickyproxy.sweep import Sweep
 from stickyproxy.wires.http.door import destinations
 from stickyproxy.wires.http.frontend import HTTPFrontend
 
-Record = Callable[[HTTPEntry | RelayEntry], None]
+Record = Callable[[Entry], None]
 
 
 class HTTPFrontendFactory(Factory):

@@ -13,10 +13,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.accesslog import HTTPEntry
 from stickyproxy.addresses import peer_of
 from stickyproxy.errors import HTTPError
-from stickyproxy.model import Peer
+from stickyproxy.model import HTTPEntry, Peer
 from stickyproxy.relay import half_close
 from stickyproxy.sansio.forwarding import error_page
 from stickyproxy.sweep import NEVER
@@ -68,7 +67,8 @@ class Refusal(Protocol):
         half_close(self.transport)
         if frontend.record is not None:
             sent = len(page) - page.index(b"\r\n\r\n") - 4
-            frontend.record(HTTPEntry(self.peer.host, None, error.status, sent, frontend.now(), 0.0))
+            entry = HTTPEntry(self.peer.host, None, error.status, sent, frontend.now(), 0.0)
+            frontend.record(entry._replace(frontend=frontend.name))
 
     def readConnectionLost(self) -> None:
         self._close()

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from stickyproxy.accesslog import RelayEntry
 from stickyproxy.addresses import peer_of
 from stickyproxy.cluster import Cluster
 from stickyproxy.errors import HTTPError
 from stickyproxy.gate import Gate
 from stickyproxy.interfaces import IStreamInspector
-from stickyproxy.model import Peer
+from stickyproxy.model import Entry, Peer, RelayEntry
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.tcp.protocols import BackendProtocol, FrontendProtocol
 
@@ -22,7 +21,8 @@ from stickyproxy.wires.tcp.protocols import BackendProtocol, FrontendProtocol
 class TCPFrontendFactory(Factory):
     """Passes TCP connections to the backends of ``cluster``.
 
-    ``idle``: seconds of silence in both directions that end a connection; ``handshake``: seconds that TLS may take.
+    ``name``: of the frontend, for the log. ``idle``: seconds of silence in both directions that end a connection;
+    ``handshake``: seconds that TLS may take.
     ``record`` gets an entry for every connection that reached a backend, when it has ended; ``now`` is the time of day
     in it, seconds since the epoch. ``gate``: whom it refuses, is closed before anything is read, and recorded.
     ``inspector`` finds a key in the first bytes, and ``cluster_for`` may say what cluster it leads to, instead of
@@ -36,16 +36,18 @@ class TCPFrontendFactory(Factory):
         cluster: Cluster | None,
         sweep: Sweep,
         *,
+        name: str = "",
         idle: float = 600.0,
         handshake: float = 10.0,
         frontend_protocol: Callable[[TCPFrontendFactory, Peer], FrontendProtocol] = FrontendProtocol,
         backend_protocol: Callable[[FrontendProtocol], BackendProtocol] = BackendProtocol,
-        record: Callable[[RelayEntry], object] | None = None,
+        record: Callable[[Entry], object] | None = None,
         now: Callable[[], float] = time.time,
         gate: Gate | None = None,
         inspector: IStreamInspector | None = None,
         cluster_for: Callable[[bytes | None], Cluster | None] | None = None,
     ) -> None:
+        self.name = name
         self.cluster = cluster
         self.cluster_for = cluster_for or (lambda key: cluster)
         self.inspector = inspector
@@ -67,7 +69,8 @@ class TCPFrontendFactory(Factory):
             except HTTPError:
                 if self.record is not None:
                     name = self.cluster.name if self.cluster is not None else ""
-                    self.record(RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, name))
+                    entry = RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, name)
+                    self.record(entry._replace(frontend=self.name))
                 return None
         built = self.frontend_protocol(self, peer)
         built.tlvs = getattr(addr, "tlvs", built.tlvs)

@@ -19,11 +19,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.accesslog import RelayEntry
 from stickyproxy.addresses import TLVs, connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.errors import SessionLost
-from stickyproxy.model import Arrival, Outcome, Peer
+from stickyproxy.model import Arrival, Outcome, Peer, RelayEntry
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sweep import NEVER
@@ -276,6 +275,7 @@ class FrontendProtocol(Protocol):
                     backend=member.id,
                     outcome=self._outcome,
                     closed_by=end.first,
+                    frontend=factory.name,
                 )
             )
 

@@ -1,0 +1,104 @@
+"""What has happened, told by the batch to all who want to know: logs, metrics, traces. Floor 3.
+
+A request pays for appending one tuple, however many want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from stickyproxy.accesslog import AccessLog
+from stickyproxy.model import Entry
+
+#: Entries held before they are told: as many as keep one batch below a millisecond.
+BATCH = 128
+
+#: Wants to know of what has happened; may keep what it gets.
+Taker = Callable[[Sequence[Entry]], object]
+
+
+class Recorder(Service):
+    """Gathers entries, and gives them to each of ``takers``: ``interval`` seconds later, or when the batch is full."""
+
+    _log = Logger()
+
+    def __init__(self, takers: Sequence[Taker], clock: IReactorTime, interval: float = 1.0) -> None:
+        self._takers = tuple(takers)
+        self._clock = clock
+        self._interval = interval
+        self._entries: list[Entry] = []
+        self._call: IDelayedCall | None = None
+
+    def stopService(self) -> None:
+        """Tell what is left. Entries that still come, from connections that end later, are told one by one."""
+        super().stopService()
+        self.flush()
+
+    def record(self, entry: Entry) -> None:
+        """Tell ``entry`` soon."""
+        entries = self._entries
+        entries.append(entry)
+        if len(entries) == 1 and self.running:
+            self._call = self._clock.callLater(self._interval, self.flush)
+        elif len(entries) >= BATCH or not self.running:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell all that has happened until now."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        for take in self._takers:
+            try:
+                take(entries)
+            except Exception:  # one of them must not silence the others, nor reach a request
+                self._log.failure("Defect: {count} entries are not taken", count=len(entries))
+
+
+class Recording(MultiService):
+    """The access logs of a proxy, each opened once, and ``takers``, who want to know of everything.
+
+    ``make_log`` makes the access log for a specification of one.
+    """
+
+    def __init__(self, clock: IReactorTime, make_log: Callable[[Any], AccessLog], takers: Sequence[Taker] = ()) -> None:
+        super().__init__()
+        self._clock = clock
+        self._make_log = make_log
+        self._takers = tuple(takers)
+        self._recorders: dict[Any, Recorder] = {}
+        self._logs: dict[Any, AccessLog] = {}
+
+    def record(self, spec: Any) -> Callable[[Entry], None] | None:
+        """Who takes the entries of a frontend whose access log is ``spec``, None: no log; None: nobody wants them."""
+        recorder = self._recorders.get(spec)
+        if recorder is None:
+            takers = self._takers
+            if spec is not None:
+                log = self._logs[spec] = self._make_log(spec)
+                log.setServiceParent(self)
+                takers = (log.write, *takers)
+            elif not takers:
+                return None
+            recorder = self._recorders[spec] = Recorder(takers, self._clock)
+            recorder.setServiceParent(self)
+        return recorder.record
+
+    def flush(self) -> None:
+        """Tell all that has happened until now."""
+        for recorder in self._recorders.values():
+            recorder.flush()
+
+    def reopen(self) -> None:
+        """Go on in new files, the old ones having been moved away (logrotate)."""
+        self.flush()
+        for log in self._logs.values():
+            log.reopen()
