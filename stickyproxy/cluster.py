@@ -34,10 +34,11 @@ from stickyproxy.interfaces import (
     ICandidate,
     IRankingAffinity,
     IReadingAffinity,
+    ISessionStore,
     ISettingAffinity,
     ITimedBalancer,
 )
-from stickyproxy.model import Arrival, Backend, Outcome, ResponseHead
+from stickyproxy.model import Arrival, Backend, BackendState, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import ChainAffinity, hiding
 from stickyproxy.sansio.policy import Policies, PolicySelection
 from stickyproxy.sansio.selection import Choice, Selected, select
@@ -113,6 +114,19 @@ class Member:
     def later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         """``call`` in a while."""
         return self._clock.callLater(seconds, call)
+
+    def set_state(self, state: BackendState) -> None:
+        """An operator wants it so. In maintenance nobody needs its idle connections."""
+        if state is not self.state:
+            self.state = state
+            self.since = self._clock.seconds()
+            if state is BackendState.MAINTENANCE:
+                self.close_idle()
+
+    @property
+    def idle_connections(self) -> int:
+        """How many connections to it have nothing to do."""
+        return len(self._idle)
 
     def take(self, key: bytes) -> BackendConnection | None:
         """The idle connection that was used last, of those that ``key`` may use."""
@@ -215,6 +229,7 @@ class Cluster:
         for member in self.members.values():
             member.cluster = spec.name
         self.affinity = affinity
+        self.sessions: ISessionStore | None = None  #: where its affinity keeps them, if it does; set by who made that
         self.members_changed()
         self.balancer = balancer
         self.balancer_name = spec.balance.name

@@ -135,6 +135,7 @@ class MemberHealth:
         self._cluster = cluster
         self._ejecting = cluster.ejecting
         self._reason = ""
+        self._out_since = 0.0
         self._return: IDelayedCall | None = None
 
     def __str__(self) -> str:
@@ -151,6 +152,11 @@ class MemberHealth:
     @property
     def down(self) -> bool:
         return self.probed.standing is Standing.DOWN or self._return is not None
+
+    @property
+    def out(self) -> tuple[float, float, str] | None:
+        """While it is ejected: since when and until when, by the reactor's time, and why."""
+        return None if self._return is None else (self._out_since, self.ejection.until, self._reason)
 
     def stop(self) -> None:
         if self._return is not None and self._return.active():
@@ -204,7 +210,7 @@ class MemberHealth:
         if self.down or not is_due(self.ejection, rules, now) or not self._cluster.may_eject():
             return
         self.ejection = ejected(self.ejection, rules, now)
-        self._reason = reason
+        self._reason, self._out_since = reason, now
         seconds = self.ejection.until - now
         self._return = self._member.later(seconds, self._let_in)
         _log.warn(

@@ -27,6 +27,7 @@ from stickyproxy.config.named import Inspect, Named
 from stickyproxy.config.specs import BackendTLS, Configuration, FrontendTLS
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
+from stickyproxy.control.snapshot import Serving
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.gate import Gate
@@ -144,6 +145,7 @@ class Proxy(MultiService):
         super().__init__()
         self.configuration = configuration
         self.clusters = clusters
+        self.frontends: dict[str, Serving] = {}
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
@@ -188,10 +190,14 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
     for spec in configuration.frontends:
         record = recording.record(spec.access_log)
         inner = _frontend_factory(spec, clusters, sweep, random, record, passwords, extensions)
-        outer = _wrapped(inner, spec, sweep, reactor)
+        store = CertificateStore.load(spec.tls.certificates) if spec.tls is not None else None
+        outer = _wrapped(inner, spec, store, sweep, reactor)
+        proxy.frontends[spec.name] = serving = Serving(inner.connections, store.certificates if store else ())
         for description in spec.listen:
             endpoint = _server_endpoint(reactor, description)
-            Listener(spec.name, description, endpoint, outer, inner.connections, reactor).setServiceParent(proxy)
+            listener = Listener(spec.name, description, endpoint, outer, inner.connections, reactor)
+            listener.listening.addCallback(serving.listens)
+            listener.setServiceParent(proxy)
     return proxy
 
 
@@ -259,12 +265,16 @@ def _passwords(configuration: Configuration, proxy: Proxy, reactor: Any) -> dict
 
 
 def _wrapped(
-    inner: HTTPFrontendFactory | TCPFrontendFactory, spec: FrontendSpec, sweep: Sweep, reactor: Any
+    inner: HTTPFrontendFactory | TCPFrontendFactory,
+    spec: FrontendSpec,
+    store: CertificateStore | None,
+    sweep: Sweep,
+    reactor: Any,
 ) -> IProtocolFactory:
     """PROXY header, then is there room, then TLS, then the protocol: the order in which they are on the wire."""
     secure: Callable[[IProtocolFactory], IProtocolFactory] | None = None
-    if spec.tls is not None:
-        creator, patience = _tls_creator(spec.tls, _ALPN[spec.protocol]), spec.timeouts.head
+    if spec.tls and store:
+        creator, patience = _tls_creator(spec.tls, store, _ALPN[spec.protocol]), spec.timeouts.head
         secure = partial(tls_factory, creator, clock=reactor, handshake_timeout=patience, turn=sweep.turn)
     wary = spec.accept_proxy_protocol and spec.protocol == "tcp"
     factory: IProtocolFactory = inner
@@ -297,9 +307,9 @@ def _admitting(
     return AdmissionFactory(spec.name, factory, admission, sweep, refusing)
 
 
-def _tls_creator(spec: FrontendTLS, alpn: tuple[bytes, ...]) -> Any:
+def _tls_creator(spec: FrontendTLS, store: CertificateStore, alpn: tuple[bytes, ...]) -> Any:
     return server_connection_creator(
-        CertificateStore.load(spec.certificates),
+        store,
         alpn=alpn,
         minimum_version=spec.minimum_version,
         client_ca=spec.client_ca,
@@ -330,9 +340,9 @@ def build_cluster(
         "sessions": _session_table(spec) if sessions is None else sessions,
         "backends": spec.backends,
     }
-    wanted: list[tuple[Any, str]] = [(IAffinity, link.name) for link in spec.affinity.links or (spec.affinity,)]
-    wanted.append((IBalancer, spec.balance.name))
-    if any("key_ring" in signature(extensions.of(interface)[name].make).parameters for interface, name in wanted):
+    makes = [extensions.of(IAffinity)[link.name].make for link in spec.affinity.links or (spec.affinity,)]
+    balancing = extensions.of(IBalancer)[spec.balance.name]
+    if any("key_ring" in signature(one).parameters for one in (*makes, balancing.make)):
         context["key_ring"] = _key_ring(spec, directory)
 
     def affinity_of(named: Named) -> IAffinity:
@@ -342,8 +352,11 @@ def build_cluster(
         made: IAffinity = make(extensions.of(IAffinity)[named.name], named.options, **context)
         return made
 
-    balancer = make(extensions.of(IBalancer)[spec.balance.name], spec.balance.options, **context)
-    return Cluster(spec, members, affinity_of(spec.affinity), balancer)
+    balancer = make(balancing, spec.balance.options, **context)
+    cluster = Cluster(spec, members, affinity_of(spec.affinity), balancer)
+    if any("sessions" in signature(one).parameters for one in makes):
+        cluster.sessions = context["sessions"]
+    return cluster
 
 
 def _session_table(spec: ClusterSpec) -> SessionTable:

@@ -1,0 +1,1 @@
+"""What an operator sees of a running proxy, and asks of it. Floor 5."""

@@ -1,0 +1,156 @@
+"""What an operator can ask of a running proxy: the one door for API, dashboard, metrics and command line. Floor 5.
+
+All arguments and answers are JSON-able, and so is a ``Refusal``: they go through a pipe between processes as they are,
+the method's name and its arguments there, an answer or a refusal back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from stickyproxy import __version__
+from stickyproxy.cluster import Cluster, Member
+from stickyproxy.config import Configuration
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.control.refusal import Refusal
+from stickyproxy.control.snapshot import (
+    Report,
+    Serving,
+    backend_report,
+    certificate_reports,
+    cluster_report,
+    frontend_report,
+    table_of,
+)
+from stickyproxy.model import BackendState
+
+#: Backends that are looked at before others have their turn: about a millisecond.
+_AT_ONCE = 100
+#: The largest weight, as in the configuration.
+_HEAVIEST = 256
+
+
+class Controls(Protocol):
+    """What an operator can ask. Every method may raise ``Refusal``; nothing has changed then."""
+
+    async def snapshot(self) -> Report:
+        """All there is to see, but for single sessions: ``version``, ``started``, ``processes``, ``configuration``,
+        ``frontends``, ``clusters`` (each with ``backends``) and ``certificates``.
+        """
+
+    async def change_backend(self, cluster: str, backend: str, change: Mapping[str, Any], by: str) -> Report:
+        """Set ``state`` (``"up"``, ``"drain"``, ``"maintenance"``) and ``weight`` (0 to 256), or one of them.
+
+        The backend's report, as in ``snapshot``. It holds until another change, and over a reload whose file says of
+        this backend what it said before. ``by``: who wants it, for the log.
+        """
+
+
+class Running(Protocol):
+    """What ``LocalControls`` needs of a running proxy: ``service.Proxy``."""
+
+    configuration: Configuration
+    clusters: dict[str, Cluster]
+    frontends: dict[str, Serving]
+
+
+class LocalControls:
+    """``Controls`` of the proxy that runs in this process."""
+
+    _log = Logger()
+
+    def __init__(self, proxy: Running, clock: IReactorTime) -> None:
+        self._proxy = proxy
+        self._clock = clock
+        self._started = time.time()
+
+    async def snapshot(self) -> Report:
+        proxy, specs = self._proxy, self._proxy.configuration
+        path = specs.path
+        frontends = {spec.name: frontend_report(spec, proxy.frontends[spec.name]) for spec in specs.frontends}
+        clusters = {spec.name: await self._cluster(spec) for spec in specs.clusters if spec.name in proxy.clusters}
+        return {
+            "version": __version__,
+            "now": time.time(),
+            "started": self._started,
+            "processes": [os.getpid()],
+            "configuration": str(path) if path is not None else None,
+            "frontends": frontends,
+            "clusters": clusters,
+            "certificates": [
+                report for name, serving in proxy.frontends.items() for report in certificate_reports(name, serving)
+            ],
+        }
+
+    async def _cluster(self, spec: ClusterSpec) -> Report:
+        cluster = self._proxy.clusters[spec.name]
+        leading = {
+            frontend.name
+            for frontend in self._proxy.configuration.frontends
+            if spec.name in (frontend.cluster, *(route.cluster for route in frontend.routes))
+        }
+        report = cluster_report(spec, cluster, leading)
+        sessions = _counts(cluster)
+        backends: Report = {}
+        now = time.time()
+        for place, file in enumerate(spec.backends):
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await deferLater(self._clock, 0)
+            if (member := cluster.members.get(file.id)) is not None:
+                backends[file.id] = backend_report(member, file, sessions, now, probed=spec.probe is not None)
+        return {**report, "backends": backends}
+
+    async def change_backend(self, cluster: str, backend: str, change: Mapping[str, Any], by: str) -> Report:
+        spec, running, member = self._find(cluster, backend)
+        state, weight = _checked(change)
+        if state is not None:
+            member.set_state(state)
+        if weight is not None and weight != member.weight:
+            member.weight = weight
+            running.members_changed()
+        self._log.warn(
+            "Backend {backend} of {cluster} is changed by {by}: {change}",
+            backend=backend,
+            cluster=cluster,
+            by=by,
+            change=", ".join(f"{key} {value}" for key, value in sorted(change.items())),
+        )
+        file = next(file for file in spec.backends if file.id == backend)
+        return backend_report(member, file, _counts(running), time.time(), probed=spec.probe is not None)
+
+    def _find(self, cluster: str, backend: str) -> tuple[ClusterSpec, Cluster, Member]:
+        running = self._proxy.clusters.get(cluster)
+        spec = next((spec for spec in self._proxy.configuration.clusters if spec.name == cluster), None)
+        if running is None or spec is None:
+            raise Refusal("unknown", f"there is no cluster {cluster}")
+        if backend not in running.members:
+            raise Refusal("unknown", f"cluster {cluster} has no backend {backend}")
+        return spec, running, running.members[backend]
+
+
+def _counts(cluster: Cluster) -> dict[str, int] | None:
+    """The sessions of each backend, where they are known."""
+    table = table_of(cluster)
+    return None if table is None else table.counts()
+
+
+def _checked(change: Mapping[str, Any]) -> tuple[BackendState | None, int | None]:
+    """The wanted state and weight. Raises ``Refusal``."""
+    if unknown := sorted(change.keys() - {"state", "weight"}):
+        raise Refusal("invalid", f"unknown key {unknown[0]}; expected state, weight or both")
+    if not change:
+        raise Refusal("invalid", "expected state, weight or both")
+    state, weight = change.get("state"), change.get("weight")
+    states = [each.value for each in BackendState]
+    if "state" in change and state not in states:
+        raise Refusal("invalid", f"state: expected one of: {', '.join(states)}")
+    if "weight" in change and (type(weight) is not int or not 0 <= weight <= _HEAVIEST):
+        raise Refusal("invalid", f"weight: expected a whole number from 0 to {_HEAVIEST}")
+    return (None if state is None else BackendState(state)), weight

@@ -1,0 +1,151 @@
+"""Frontends, clusters, backends and certificates as an operator sees them, in JSON-able tables. Floor 5.
+
+Times are seconds since the epoch, durations seconds. ``docs/admin.md`` tells what each key means.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.interfaces import IAddress
+from twisted.python.reflect import qual
+
+from stickyproxy.cluster import Cluster, Member
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.config.specs import Frontend as FrontendSpec
+from stickyproxy.model import Backend, BackendState
+from stickyproxy.relay import Relay
+from stickyproxy.sansio.sessions import SessionTable
+from stickyproxy.tls import Certificate
+
+Report = dict[str, Any]
+_WHY = {
+    "up": "it takes new clients",
+    "drain": "it drains: it keeps its clients and takes no new ones",
+    "maintenance": "it is in maintenance, and serves nobody",
+    "idle": "it has no weight: it keeps its clients and takes no new ones",
+    "unknown": "no probe has ended yet",
+}
+
+
+@attrs.define
+class Serving:
+    """A frontend that runs. ``connections`` are those that are open, ``certificates`` the first is the default."""
+
+    connections: Collection[Any]
+    certificates: tuple[Certificate, ...] = ()
+    addresses: list[IAddress] = attrs.field(factory=list)  #: where it listens, port 0 resolved
+
+    def listens(self, address: IAddress) -> IAddress:
+        """One more address; a callback of a Deferred."""
+        self.addresses.append(address)
+        return address
+
+
+def address_text(address: Any) -> str:
+    """``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/run/x``."""
+    if hasattr(address, "host"):
+        return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+    name = getattr(address, "name", None)
+    return f"unix:{name.decode(errors='replace')}" if isinstance(name, bytes) else qual(type(address))
+
+
+def frontend_report(spec: FrontendSpec, serving: Serving) -> Report:
+    """One frontend. ``websockets`` are the tunnels among its ``connections``; for TCP these are all the same."""
+    kinds = Counter(map(type, serving.connections))
+    return {
+        "protocol": spec.protocol,
+        "tls": spec.tls is not None,
+        "listen": list(spec.listen),
+        "addresses": sorted(map(address_text, serving.addresses)),
+        "cluster": spec.cluster,
+        "routes": [{"host": route.host, "path": route.path, "cluster": route.cluster} for route in spec.routes],
+        "connections": len(serving.connections),
+        "websockets": kinds[Relay] if spec.protocol == "http" else 0,
+    }
+
+
+def table_of(cluster: Cluster) -> SessionTable | None:
+    """Where the sessions of ``cluster`` are kept, if that is here."""
+    store: Any = cluster.sessions
+    return store if isinstance(store, SessionTable) else None
+
+
+def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str]) -> Report:
+    """One cluster without its backends. ``routes``: the names of the frontends that lead to it."""
+    table = table_of(cluster)
+    return {
+        "balance": cluster.balancer_name,
+        "affinity": [name for name, _ in cluster.links],
+        "frontends": sorted(routes),
+        "probe": spec.probe.name if spec.probe is not None else None,
+        "sessions": len(table) if table is not None else None,
+        "group": spec.sessions.group,
+    }
+
+
+def backend_report(
+    member: Member, file: Backend, sessions: Mapping[str, int] | None, now: float, *, probed: bool
+) -> Report:
+    """One backend. ``sessions`` are counted by id, ``now`` is the time of day; ``probed``: it is asked how it is."""
+    status, why, since = _status(member, probed)
+    out = member.health.out if member.health is not None else None
+    ahead = now - member.seconds()
+    return {
+        "endpoint": file.endpoint,
+        "state": member.state.value,
+        "weight": member.weight,
+        "file": differing(member, file),
+        "status": status,
+        "why": why,
+        "since": round(since + ahead, 3),
+        "ejected_until": round(out[1] + ahead, 3) if out is not None else None,
+        "active": member.active,
+        "idle_connections": member.idle_connections,
+        "sessions": None if sessions is None else sessions.get(member.id, 0),
+    }
+
+
+def differing(member: Member, file: Backend) -> Report:
+    """What the configuration says of it where that is not how it is: ``{}`` if nobody changed it."""
+    told = {"state": file.state.value, "weight": file.weight}
+    real = {"state": member.state.value, "weight": member.weight}
+    return {key: value for key, value in told.items() if real[key] != value}
+
+
+def _status(member: Member, probed: bool) -> tuple[str, str, float]:
+    """How it is, in a word and in words, and since when by the member's clock."""
+    state, health = member.state.value, member.health
+    if member.state is not BackendState.UP:
+        return state, _WHY[state], member.since
+    if health is not None and health.out is not None:
+        since, _, reason = health.out
+        return "ejected", reason, since
+    if health is not None and health.down:
+        return "down", health.probed.reason, health.probed.since
+    if not member.weight:
+        return "idle", _WHY["idle"], member.since
+    if health is not None and probed:
+        word = health.probed.standing.value
+        return word, health.probed.reason or _WHY[word], max(member.since, health.probed.since)
+    return "up", _WHY["up"], member.since
+
+
+def certificate_reports(frontend: str, serving: Serving) -> list[Report]:
+    """The certificates of a frontend, in the order of its configuration."""
+    return [
+        {
+            "frontend": frontend,
+            "names": list(certificate.names),
+            "expires": certificate.chain[0].not_valid_after_utc.timestamp(),
+            "valid_from": certificate.chain[0].not_valid_before_utc.timestamp(),
+            "issuer": certificate.chain[0].issuer.rfc4514_string(),
+            "serial": f"{certificate.chain[0].serial_number:x}",
+            "path": str(certificate.path),
+            "default": place == 0,
+        }
+        for place, certificate in enumerate(serving.certificates)
+    ]
