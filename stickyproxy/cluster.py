@@ -71,6 +71,7 @@ class Member:
         "id",
         "since",
         "state",
+        "tunnels",
         "weight",
     )
 
@@ -89,6 +90,7 @@ class Member:
         self.state = backend.state
         self.since: float = clock.seconds()  #: when its state was set
         self.active = 0  #: requests and tunnels that it serves right now
+        self.tunnels: set[Any] = set()  #: the open tunnels and TCP relays among these: they can ``drain`` and ``abort``
         self._endpoint = endpoint
         self._clock = clock
         self._connect_timeout = connect_timeout

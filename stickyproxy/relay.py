@@ -27,6 +27,8 @@ from stickyproxy.sweep import NEVER, Sweep
 GRACE = 5.0
 #: Seconds for the bytes under way before an abrupt loss is passed on; with a period of the sweep it stays below one.
 FLUSH = 0.1
+#: Seconds between two looks at whether anything has come; nothing is noted for each piece.
+LOOK = 5.0
 
 
 class EndReason(enum.Enum):
@@ -36,16 +38,23 @@ class EndReason(enum.Enum):
     LOST = "lost"  # one side vanished (reset, truncated TLS, network gone)
     IDLE = "idle"  # silence in both directions for too long
     STOPPED = "stopped"  # ``abort`` was called: the service stops, or an operator wants it
+    DRAINED = "drained"  # ``drain`` was called, and it came to an orderly end
 
 
 class RelayEnd(NamedTuple):
-    """What became of a relay. ``first`` is who ended it first: None when neither did, but we."""
+    """What became of a relay. ``first`` is who ended it first: None when neither did, but we.
+
+    ``code`` is that of the Close frame that ended a WebSocket (1005: one without a code), None where there was none.
+    """
 
     to_backend: int  #: bytes
     to_client: int  #: bytes
     seconds: float
     first: Side | None
     reason: EndReason
+    code: int | None = None
+    messages_to_backend: int = 0  #: whole ones, of a WebSocket
+    messages_to_client: int = 0
 
 
 class Duplex(Protocol):
@@ -144,11 +153,12 @@ class Relay:
 
     ``idle`` is seconds of silence in both directions. Nothing happens before ``start``; an end of stream that came
     before is told after it. Calls after the end are ignored. The relay is done with a connection only when it was told
-    ``…_lost``, so pass on every ``connectionLost``. While it lives it is in ``among``, the connections of a frontend.
+    ``…_lost``, so pass on every ``connectionLost``. While it lives it is in each set of ``among``: the connections of a
+    frontend, the tunnels of a backend.
     """
 
     __slots__ = (
-        "_allowance", "_among", "_backend", "_began", "_client", "_ended", "_first", "_idle", "_last", "_reason",
+        "_among", "_backend", "_began", "_client", "_ended", "_first", "_idle", "_moved", "_quiet_since", "_reason",
         "_sweep", "_write_backend", "_write_client", "deadline", "to_backend", "to_client",
     )  # fmt: skip
 
@@ -160,7 +170,7 @@ class Relay:
         idle: float,
         sweep: Sweep,
         ended: Callable[[RelayEnd], object],
-        among: set[Any] | None = None,
+        among: tuple[set[Any], ...] = (),
     ) -> None:
         self.to_backend = 0
         self.to_client = 0
@@ -170,14 +180,13 @@ class Relay:
         self._client = _Half(Side.CLIENT, client)
         self._backend = _Half(Side.BACKEND, backend)
         self._idle = idle
-        self._allowance = sweep.period + idle
         self._sweep = sweep
         self._ended = ended
-        self._among: set[Any] = set() if among is None else among
-        self._began = sweep.seconds()
+        self._among = among
+        self._began = self._quiet_since = sweep.seconds()
+        self._moved = 0  # what ``_activity`` was when it was looked at
         self._first: Side | None = None
         self._reason: EndReason | None = None
-        self._last = NEVER  # the deadline, once there is no putting off
 
     def replace(self, protocol: IProtocol) -> None:
         """Be the protocol of ``protocol.transport`` in its place; it is told no more, and may be forgotten.
@@ -202,8 +211,9 @@ class Relay:
         if self._reason:
             return
         self._sweep.watch(self)
-        self._among.add(self)
-        self.deadline = self._sweep.after(self._idle)
+        for connections in self._among:
+            connections.add(self)
+        self._await_silence()
         for half, other in ((self._client, self._backend), (self._backend, self._client)):
             other.fed = True
             other.transport.registerProducer(half, True)
@@ -218,13 +228,11 @@ class Relay:
     def client_data(self, data: bytes) -> None:
         """Bytes from the client."""
         self.to_backend += len(data)
-        self.deadline = self._sweep.now + self._allowance
         self._write_backend(data)
 
     def backend_data(self, data: bytes) -> None:
         """Bytes from the backend."""
         self.to_client += len(data)
-        self.deadline = self._sweep.now + self._allowance
         self._write_client(data)
 
     def client_half_closed(self) -> None:
@@ -247,10 +255,37 @@ class Relay:
         """Drop both connections now."""
         self._close(EndReason.STOPPED, abort=True)
 
+    def drain(self, code: int | None = None) -> None:
+        """Come to an orderly end as soon as that is possible. Of plain TCP nobody but its two sides knows when.
+
+        ``code`` is for the Close frames of a WebSocket; None: that of its frontend.
+        """
+
     def expired(self) -> None:
         """The sweep's word: an idle relay closes; one that cannot even close in ``GRACE`` seconds is dropped."""
+        if self._reason is None and not self._is_idle():
+            return
         self._close(EndReason.IDLE, abort=self._reason is not None)
         self._end_by(self._sweep.after(GRACE))
+
+    def _activity(self) -> int:
+        """Another number than before if anything has come since."""
+        return self.to_backend + self.to_client
+
+    def _is_idle(self) -> bool:
+        """Whether nothing has come for too long; if not, it is looked at again."""
+        now, moved = self._sweep.now, self._activity()
+        if moved != self._moved:
+            self._moved, self._quiet_since = moved, now
+        if now - self._quiet_since >= self._idle:
+            return True
+        self.deadline = min(now + min(LOOK, self._idle / 16), self._quiet_since + self._idle)
+        return False
+
+    def _await_silence(self) -> None:
+        """The time of silence begins anew."""
+        self._quiet_since = self._sweep.after(0)
+        self.deadline = self._quiet_since + min(LOOK, self._idle / 16)
 
     def _other(self, half: _Half) -> _Half:
         return self._backend if half is self._client else self._client
@@ -264,7 +299,7 @@ class Relay:
         if other.ended:
             self._close(EndReason.CLOSED)
         else:
-            self.deadline = self._sweep.after(self._idle)
+            self._await_silence()
             other.unfeed()
             half_close(other.transport)
 
@@ -283,18 +318,15 @@ class Relay:
                 self._end_by(self._sweep.seconds() + FLUSH)
         if other.lost:
             self._sweep.forget(self)
-            self._among.discard(self)
+            for connections in self._among:
+                connections.discard(self)
             self._write_backend = self._write_client = _nothing  # a method of ours would keep us
             ended, self._ended = self._ended, _nothing
-            ended(
-                RelayEnd(
-                    self.to_backend,
-                    self.to_client,
-                    self._sweep.seconds() - self._began,
-                    self._first,
-                    self._reason or EndReason.CLOSED,
-                )
-            )
+            ended(self._end())
+
+    def _end(self) -> RelayEnd:
+        seconds = self._sweep.seconds() - self._began
+        return RelayEnd(self.to_backend, self.to_client, seconds, self._first, self._reason or EndReason.CLOSED)
 
     def _close(self, reason: EndReason, *, abort: bool = False) -> None:
         """Close what is still open: after the bytes under way, or at once. The first reason stands."""
@@ -308,12 +340,9 @@ class Relay:
                 (half.transport.abortConnection if abort else half.transport.loseConnection)()
 
     def _end_by(self, deadline: float) -> None:
-        self.deadline = self._last = deadline
-        self._write_backend = self._write_client = self._drop
-
-    def _drop(self, _: bytes) -> None:
-        """There is nobody left to read it: who goes on talking gets no more time for that."""
-        self.deadline = self._last
+        """There is nobody left to read what comes: who goes on talking gets no more time for that."""
+        self.deadline = deadline
+        self._write_backend = self._write_client = _nothing
 
 
 def _nothing(_: object) -> None:

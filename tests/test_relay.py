@@ -123,7 +123,7 @@ def test_half_close_of_the_client_is_passed_on_and_the_answer_still_comes():
     joined.backend.half_close()
     joined.turn()
     assert (joined.client.written, joined.client.connected, joined.backend.connected) == (b"answer", False, False)
-    assert joined.ends[0][2:] == (0.0, Side.CLIENT, EndReason.CLOSED)
+    assert joined.ends[0][2:5] == (0.0, Side.CLIENT, EndReason.CLOSED)
 
 
 def test_half_close_of_the_backend_is_passed_on():
@@ -162,7 +162,7 @@ def test_abrupt_loss_aborts_the_other_side(side, first):
     lost.lose(ConnectionLost())
     joined.wait(1)
     assert (other.aborted, other.half_closed, other.connected) == (True, False, False)
-    assert [end[3:] for end in joined.ends] == [(first, EndReason.LOST)]
+    assert [end[3:5] for end in joined.ends] == [(first, EndReason.LOST)]
 
 
 @pytest.mark.parametrize("side", ["client", "backend"])
@@ -225,14 +225,14 @@ def test_silence_ends_the_relay():
     assert joined.backend.connected
     joined.wait(3)
     assert (joined.client.connected, joined.backend.connected, joined.client.aborted) == (False, False, False)
-    assert [end[3:] for end in joined.ends] == [(None, EndReason.IDLE)]
+    assert [end[3:5] for end in joined.ends] == [(None, EndReason.IDLE)]
 
 
 def test_silence_of_a_peer_that_does_not_read():
     """An idle relay whose client takes nothing is closed, and dropped after the grace."""
     joined = Joined(high_water=10)
     joined.backend.deliver(b"x" * 20)
-    joined.wait(11)
+    joined.wait(12)
     assert (joined.backend.connected, joined.client.connected, joined.client.disconnecting) == (False, True, True)
     joined.wait(GRACE + 1)
     assert (joined.client.aborted, [end.reason for end in joined.ends]) == (True, [EndReason.IDLE])
@@ -245,7 +245,7 @@ def test_abort_drops_both_and_tells_once():
     joined.turn()
     joined.relay.client_lost(Failure(ConnectionLost()))
     joined.relay.backend_half_closed()
-    assert [end[3:] for end in joined.ends] == [(None, EndReason.STOPPED)]
+    assert [end[3:5] for end in joined.ends] == [(None, EndReason.STOPPED)]
 
 
 def test_nothing_is_timed_any_more_after_the_end():

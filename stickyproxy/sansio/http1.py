@@ -42,7 +42,7 @@ from stickyproxy.model import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from stickyproxy.sansio.fields import REQUEST_NAMES, RESPONSE_NAMES, FieldReader, removable, without
 
 _HEAD_END = b"\r\n\r\n"
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
+EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
 #: Bytes of a host (a name has 253 at most, RFC 1035) and its port.
 _AUTHORITY_SIZE = 260
 _UNKNOWN_METHOD = re.compile(rb"[A-Z][!#$%&'*+\-.^_`|~0-9A-Za-z]* [!-~]+ HTTP/1\.[01]\r\n")
@@ -92,7 +92,7 @@ class HeadCollector:
         """
         searched = max(0, len(self._bytes) - 3)
         self._bytes += data
-        if self._is_request and (empty := _EMPTY_LINES.match(self._bytes)):
+        if self._is_request and (empty := EMPTY_LINES.match(self._bytes)):
             self._limit -= empty.end()
             del self._bytes[: empty.end()]
             searched = 0

@@ -132,7 +132,7 @@ class AnswerWriter:
             request = request._replace(plain=[], named={})
             ended = partial(_tunnel_ended, factory, client, served_by, member, request, self.request_id)
         transport.unregisterProducer()
-        idle, sweep, among = factory.timeouts.tunnel, factory.sweep, factory.connections
+        idle, sweep, among = factory.timeouts.tunnel, factory.sweep, (factory.connections, member.tunnels)
         relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended, among=among)
         connection.become_tunnel(relay)
         return relay
@@ -165,7 +165,7 @@ def _tunnel_ended(
 ) -> None:
     member.tunnel_ended(end)
     if factory.record is not None:
-        received, sent, seconds, first, _ = end
+        received, sent, seconds, first, *_ = end
         now = factory.now()
         entry = RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
         factory.record(entry._replace(frontend=factory.name))

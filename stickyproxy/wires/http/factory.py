@@ -63,8 +63,8 @@ class HTTPFrontendFactory(Factory):
         self.sweep = sweep
         self.keep_alive_allowance = sweep.period + spec.timeouts.keep_alive
         self.body_allowance = sweep.period + spec.timeouts.body
-        self.body_rate = spec.limits.body_rate or None
-        self.connections: set[Any] = set()  #: that are open; they can ``abort()``
+        self._body_rate = spec.limits.body_rate or None
+        self.connections: set[Any] = set()  #: that are open; they can ``abort()`` and ``drain()``
         self._find = destinations(spec, clusters, sweep.seconds, passwords).find
         self._wary = any(route.access is not None for route in spec.routes)
         self._trusted = Networks(spec.trusted_proxies)
@@ -126,6 +126,11 @@ class HTTPFrontendFactory(Factory):
         if side is not client:
             explained.exchange = made
         return made
+
+    def body_deadline(self, deadline: float, received: int) -> float:
+        """By when more of a content has to come, ``received`` bytes of which came before ``deadline``."""
+        silence, rate = self.sweep.now + self.body_allowance, self._body_rate
+        return silence if rate is None else min(silence, deadline + received / rate)
 
     def request_id(self) -> bytes:
         """An id for a request that has none: 16 random hexadecimal digits of this frontend, and a count."""

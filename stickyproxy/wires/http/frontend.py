@@ -6,7 +6,6 @@ One request at a time: what a client pipelines waits, unread beyond one read, un
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +21,16 @@ from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.model import Field, Peer, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, half_close
-from stickyproxy.sansio.forwarding import check_hops, forward_interim, forward_trailers
-from stickyproxy.sansio.http1 import HeadCollector, parse_request_head
-from stickyproxy.sansio.upgrade import check_request, is_upgrade
+from stickyproxy.sansio.forwarding import forward_interim, forward_trailers
+from stickyproxy.sansio.http1 import EMPTY_LINES, HeadCollector, parse_request_head
 from stickyproxy.sweep import NEVER
 from stickyproxy.wires.http.answers import AnswerWriter
 from stickyproxy.wires.http.content import TOO_LARGE, Content
-from stickyproxy.wires.http.modes import Mode
+from stickyproxy.wires.http.modes import QUIET, Mode
+from stickyproxy.wires.http.rare import RARE, look_at
 
 if TYPE_CHECKING:
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
-
-#: Seconds of silence after which a client that has the last answer of its connection is let go of.
-QUIET = 5.0
-
-#: Fields that are to be looked at before a request is passed on.
-_RARE = frozenset((b"upgrade", b"sec-websocket-key", b"max-forwards"))
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")  # before a request line: RFC 9112 section 2.2
 
 _HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = Mode  # a look-up in an enumeration costs ten times one in a module
 
@@ -50,6 +42,7 @@ class HTTPFrontend(Protocol):
     transport: Any  #: ITCPTransport, IConsumer and IPushProducer
     factory: HTTPFrontendFactory
     tlvs: TLVs = ()  #: what a PROXY header told beside the addresses
+    _drained: int | None = None  # the code for a WebSocket that is still to begin; 0: its frontend's
 
     def __init__(self, factory: HTTPFrontendFactory, peer: Peer) -> None:
         self.factory = factory
@@ -164,6 +157,14 @@ class HTTPFrontend(Protocol):
         self.transport.unregisterProducer()
         self.transport.abortConnection()
 
+    def drain(self, code: int | None = None) -> None:
+        """End the connection with the answer to the request that is, or begins to be, under way; an idle one now."""
+        self._requests_left, self._keep_alive, self._drained = 1, False, code or 0
+        if self._mode is _TUNNEL:
+            self._relay.drain(code)  # type: ignore[union-attr]
+        elif self._mode is _HEAD and self._collector is None and not self._buffer:
+            self._linger()
+
     # Requests.
 
     def _advance(self) -> None:
@@ -181,7 +182,7 @@ class HTTPFrontend(Protocol):
         try:
             if self._collector is None:
                 if data[0] == 0x0D:
-                    data = _EMPTY_LINES.sub(b"", data, 1)
+                    data = EMPTY_LINES.sub(b"", data, 1)
                 end = data.find(b"\r\n\r\n") + 4
                 if end < 4:
                     if data:
@@ -215,10 +216,7 @@ class HTTPFrontend(Protocol):
             self._keep_alive = head.keep_alive and self._requests_left > 0
         if limits.body is not None and head.body > limits.body:
             raise BadRequest(TOO_LARGE, status=413)
-        offer = None
-        if not _RARE.isdisjoint(head.named):
-            check_hops(head)
-            offer = check_request(head) if is_upgrade(head) else None
+        offer = None if RARE.isdisjoint(head.named) else look_at(head)
         whole = 0 <= head.body <= len(rest)
         if whole:
             self._mode = _ANSWER
@@ -252,9 +250,7 @@ class HTTPFrontend(Protocol):
             if reader.rest:
                 self._hold(reader.rest)
         elif self._reading:
-            deadline = self.factory.sweep.now + self.factory.body_allowance
-            rate = self.factory.body_rate
-            self.deadline = deadline if rate is None else min(deadline, self.deadline + len(piece) / rate)
+            self.deadline = self.factory.body_deadline(self.deadline, len(piece))
         trailers = forward_trailers(reader.trailers, exchange.head) if reader.trailers else ()
         (send or exchange.send)(piece, reader.ended, trailers)
 
@@ -326,6 +322,8 @@ class HTTPFrontend(Protocol):
         relay.start(from_client=buffer, from_backend=early)
         if self._overrun:
             relay.abort()
+        elif self._drained is not None:
+            relay.drain(self._drained or None)
 
     # Ends.
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import enum
 
+#: Seconds of silence after which a client that has the last answer of its connection is let go of.
+QUIET = 5.0
+
 
 class Mode(enum.Enum):
     """What the client's bytes are."""

@@ -91,6 +91,9 @@ class Refusal(Protocol):
         """End the connection now."""
         self.transport.abortConnection()
 
+    def drain(self, code: int | None = None) -> None:
+        """It ends by itself, and soon."""
+
     def _close(self) -> None:
         self._closing = True
         self.deadline = self.factory.frontend.sweep.after(ALLOWANCE)

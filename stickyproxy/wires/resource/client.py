@@ -269,7 +269,7 @@ class WebClient:
             upgrade=True,
         )
         self._over()
-        tunnel = Tunnel(self._seat, exchange, resource.sweep, resource.tunnel_timeout)
+        tunnel = Tunnel(self._seat, exchange, resource)
         tunnel.begin(request, out, connection, early)
 
     # Ends.

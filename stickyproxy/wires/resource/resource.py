@@ -54,6 +54,7 @@ class AffinityResource(Resource):
         self.send_timeout = send_timeout
         self.tunnel_timeout = tunnel_timeout
         self.sweep = Sweep.for_timeouts(reactor, [send_timeout, tunnel_timeout, cluster.timeouts.answer])
+        self.connections: set[Any] = set()  #: the open WebSockets; they can ``abort()`` and ``drain()``
         self._random = Random()
 
     def putChild(self, path: bytes, child: IResource) -> None:

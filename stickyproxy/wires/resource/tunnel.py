@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -14,8 +14,10 @@ from zope.interface import implementer
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
-from stickyproxy.relay import Relay, RelayEnd
-from stickyproxy.sweep import Sweep
+from stickyproxy.relay import Relay
+
+if TYPE_CHECKING:
+    from stickyproxy.wires.resource.resource import AffinityResource
 
 
 class Seat(NamedTuple):
@@ -42,11 +44,10 @@ def find_seat(channel: Any) -> Seat:
 class Tunnel(Protocol):
     """What the transport has instead of the channel from the 101 on."""
 
-    def __init__(self, seat: Seat, exchange: Exchange, sweep: Sweep, idle: float) -> None:
+    def __init__(self, seat: Seat, exchange: Exchange, resource: AffinityResource) -> None:
         self._seat = seat
         self._exchange = exchange
-        self._sweep = sweep
-        self._idle = idle
+        self._resource = resource
         self._relay: Relay
 
     def begin(self, request: Any, head: bytes, connection: BackendConnection, early: bytes) -> None:
@@ -57,7 +58,16 @@ class Tunnel(Protocol):
         setattr(transport, name, self)
         self.transport = transport
         transport.write(head)
-        self._relay = Relay(transport, connection.transport, idle=self._idle, sweep=self._sweep, ended=self._ended)
+        choice, resource = self._exchange.choice, self._resource
+        assert choice is not None
+        self._relay = Relay(
+            transport,
+            connection.transport,
+            idle=resource.tunnel_timeout,
+            sweep=resource.sweep,
+            ended=choice.candidate.tunnel_ended,
+            among=(resource.connections, choice.candidate.tunnels),
+        )
         connection.become_tunnel(self._relay)
         buffered, channel._dataBuffer = channel._dataBuffer, []
         self._relay.start(from_client=b"".join(buffered), from_backend=early)
@@ -75,8 +85,3 @@ class Tunnel(Protocol):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 (Twisted's own default)
         self._relay.client_lost(reason)
         self._seat.channel.connectionLost(reason)
-
-    def _ended(self, _: RelayEnd) -> None:
-        choice = self._exchange.choice
-        assert choice is not None
-        choice.candidate.active -= 1

@@ -94,6 +94,12 @@ class FrontendProtocol(Protocol):
         else:
             self.transport.abortConnection()
 
+    def drain(self, code: int | None = None) -> None:
+        """Come to an orderly end as soon as possible: only the two sides of this protocol know when that is.
+
+        Override it where yours has a way to tell the client to come again.
+        """
+
     # Twisted's side.
 
     def connectionMade(self) -> None:
@@ -189,6 +195,7 @@ class FrontendProtocol(Protocol):
             idle=self.factory.idle,
             sweep=self.factory.sweep,
             ended=self._ended,
+            among=(self._member.tunnels,) if self._member is not None else (),
         )
         self._take = relay.client_data
         if type(self) is FrontendProtocol:  # nobody looks at the bytes
