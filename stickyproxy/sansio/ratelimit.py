@@ -1,75 +1,87 @@
-"""Token buckets, one for each client address. Floor 2, pure: time is an argument.
+"""Token buckets, one for each client address, shared by processes. Floor 2, pure: time is an argument.
 
 The generic cell rate algorithm (ITU-T I.371, annex A), as in nginx ``limit_req``: of a bucket only the time is kept at
-which it will be full again, so that a bucket that is full needs no memory, and none is ever refilled by a timer.
+which it will be full again, so that none is ever refilled by a timer. It stands in a ``sansio.cells`` table, in memory
+of our own or shared: processes that have the same take from the same buckets.
 
-The table of buckets is bounded. Where it is full of buckets that are not, the one that lacks least makes room: whoever
-wants his own forgotten would have to spend more from every other address than he has spent from his own.
+Where a set is full of buckets that are not, the one that lacks least makes room: whoever wants his own forgotten would
+have to spend more from every other address of a set that he cannot know than he has spent from his own. Two processes
+that take at the same instant from one bucket may count one token; two that make room in one set, forget one newcomer.
 """
 
 from __future__ import annotations
 
-import heapq
+from functools import lru_cache
 
+from stickyproxy.sansio.cells import PLACE, WAYS, halves, tags
 from stickyproxy.sansio.networks import block_of
 
-#: Addresses whose buckets are kept, 20 MB of them at most.
-SIZE = 1 << 16
+#: Bytes of the table that a gate has: room for the buckets of about 60,000 addresses at a time.
+BYTES = PLACE << 17
 
 
 class TokenBuckets:
-    """``requests`` in ``per`` seconds for each key, ``burst`` of them at once. ``size`` keys are remembered."""
+    """``requests`` in ``per`` seconds for each key, ``burst`` of them at once.
 
-    __slots__ = ("_depth", "_due", "_full", "_interval", "_size")
+    ``cells``: memory of zeros, or what others have written there with the same ``secret``; None: ``BYTES`` of its own.
+    """
 
-    def __init__(self, requests: int, per: float, burst: int, size: int = SIZE) -> None:
+    __slots__ = ("_depth", "_full", "_interval", "_place", "_tags")
+
+    def __init__(
+        self, requests: int, per: float, burst: int, cells: memoryview | None = None, secret: bytes = b""
+    ) -> None:
         self._interval = per / requests
         self._depth = self._interval * (burst + 0.001)  # sums of floats are not exact
-        self._size = size
-        self._full: dict[str, float] = {}  # when the bucket is full again
-        self._due: list[tuple[float, str]] = []  # a heap of the same keys: each is full then, or later
+        self._tags, full, sets = halves(memoryview(bytearray(BYTES)) if cells is None else cells)
+        self._full = full.cast("d")  # when the bucket is full again
+        tag_of = tags(secret)
 
-    def take(self, key: str, now: float) -> float:
-        """Take a token from the bucket of ``key``: 0 if there was one, else the seconds until there is one.
+        def place(address: str) -> list[int]:
+            """Its tag, where it stood last, and where its set begins."""
+            tag = tag_of(bucket_of(address))
+            first = tag % sets * WAYS
+            return [tag, first, first]
 
-        ``now`` in seconds. A clock that is set back makes nobody wait for longer than an empty bucket does.
+        self._place = lru_cache(4096)(place)
+
+    def take(self, address: str, now: float) -> float:
+        """Take a token from the bucket of ``address``: 0 if there was one, else the seconds until there is one.
+
+        ``now`` in seconds, of a clock that all processes have. One that is set back makes nobody wait for longer than
+        an empty bucket does.
         """
-        full = self._full.get(key)
-        if full is None:
-            self._add(key, now + self._interval)
+        place = self._place(address)
+        tag, at, _ = place
+        if self._tags[at] != tag and (at := self._found(place)) < 0:
+            self._add(place, now + self._interval)
             return 0.0
+        full = self._full[at]
         empty = now + self._depth
         full = now + self._interval if full < now else full + self._interval
-        if full > empty + self._interval:  # the clock was set back
-            self._full[key] = empty
-            return self._interval
         if full > empty:
+            if full > empty + self._interval:  # the clock was set back
+                self._full[at] = empty
+                return self._interval
             return full - empty
-        self._full[key] = full
+        self._full[at] = full
         return 0.0
 
-    def __len__(self) -> int:
-        return len(self._full)
+    def _found(self, place: list[int]) -> int:
+        tag, _, first = place
+        found = self._tags[first : first + WAYS].tolist()
+        if tag not in found:
+            return -1
+        place[1] = first + found.index(tag)
+        return place[1]
 
-    def _add(self, key: str, full: float) -> None:
-        due, now = self._due, full - self._interval
-        for _ in range(2):  # one more than comes: the table shrinks, by little at a time
-            if due and due[0][0] <= now:
-                self._forget_first(now)
-        while len(self._full) >= self._size:
-            self._forget_first(due[0][0])
-        self._full[key] = full
-        heapq.heappush(due, (full, key))
-
-    def _forget_first(self, until: float) -> None:
-        """Forget the first of the heap if it is full ``until`` then; else it goes where it belongs."""
-        key = self._due[0][1]
-        full = self._full[key]
-        if full <= until:
-            heapq.heappop(self._due)
-            del self._full[key]
-        else:
-            heapq.heapreplace(self._due, (full, key))
+    def _add(self, place: list[int], full: float) -> None:
+        """The first of its set to be full again, or who has been so for longest, makes room."""
+        tag, _, first = place
+        times = self._full[first : first + WAYS].tolist()
+        place[1] = at = first + times.index(min(times))
+        self._full[at] = full  # before the tag: who had the place lacks one token for a moment, and not the other way
+        self._tags[at] = tag
 
 
 def bucket_of(address: str) -> str:

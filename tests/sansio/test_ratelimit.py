@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stickyproxy.sansio.cells import PLACE, WAYS
 from stickyproxy.sansio.ratelimit import TokenBuckets, bucket_of
 
 
@@ -55,34 +56,59 @@ def test_a_clock_that_is_set_back() -> None:
     assert buckets.take("a", 5.101) == 0
 
 
-def test_full_buckets_are_forgotten() -> None:
-    """The table holds those only who have asked lately."""
-    buckets = TokenBuckets(10, 1.0, 10)
-    for number in range(1000):
-        buckets.take(f"{number}", 0.0)
-    assert len(buckets) == 1000
+def memory(places: int) -> memoryview:
+    """As much as a table with that many places takes."""
+    return memoryview(bytearray(PLACE * places))
+
+
+def test_full_buckets_make_room() -> None:
+    """The tokens of as many as come one after the other are counted: who has not asked lately makes room."""
+    buckets = TokenBuckets(1, 1.0, 1, memory(WAYS))
     for number in range(1100):
-        buckets.take(f"late {number}", 100.0 + number)
-    assert len(buckets) <= 2
+        assert admitted(buckets, f"late {number}", float(number), 2) == 1
+        assert admitted(buckets, f"late {number}", number + 0.5, 2) == 0
 
 
 def test_nobody_resets_his_own_bucket() -> None:
     """Who has spent his tokens, and comes from ever new addresses to be forgotten, is not."""
-    buckets = TokenBuckets(5, 600.0, 5, size=100)
+    buckets = TokenBuckets(5, 600.0, 5, memory(13 * WAYS))
     assert admitted(buckets, "attacker", 0.0, 10) == 5
     for number in range(5000):
         assert admitted(buckets, f"another {number}", 1.0 + number / 1000, 4) == 4
-        assert len(buckets) <= 100
     assert admitted(buckets, "attacker", 6.0, 10) == 0
 
 
 def test_the_least_indebted_makes_room() -> None:
-    """A full table forgets whoever lacks least, so that the greedy win nothing."""
-    buckets = TokenBuckets(10, 100.0, 10, size=3)
-    for key, times in (("greedy", 10), ("busy", 5), ("shy", 1), ("new", 1)):
+    """A full set forgets whoever lacks least, so that the greedy win nothing."""
+    buckets = TokenBuckets(10, 100.0, 10, memory(WAYS))
+    for key, times in (("greedy", 10), ("busy", 5), *((f"some {number}", 2) for number in range(5))):
         admitted(buckets, key, 0.0, times)
-    assert len(buckets) == 3
+    for number in range(20):
+        admitted(buckets, f"new {number}", 0.0, 1)
     assert [admitted(buckets, key, 0.0, 20) for key in ("greedy", "busy")] == [0, 5]
+    assert sum(admitted(buckets, f"some {number}", 0.0, 20) == 8 for number in range(5)) == 5
+
+
+def test_a_crowd_has_a_bucket_each() -> None:
+    """30,000 addresses that spend their tokens at once are all refused then, but for one in a thousand."""
+    buckets = TokenBuckets(1, 3600.0, 1)
+    crowd = [f"10.0.{number >> 8}.{number & 255}" for number in range(30_000)]
+    assert all(buckets.take(each, 0.0) == 0 for each in crowd)
+    assert sum(buckets.take(each, 1.0) == 0 for each in crowd) < 30
+
+
+def test_processes_share_a_bucket() -> None:
+    """Whoever of several processes is asked, the tokens are the same; a secret of its own makes another table."""
+    cells = memory(1000)
+    one, other = (TokenBuckets(10, 60.0, 10, cells, b"secret") for _ in range(2))
+    assert [admitted(one, "a", 0.0, 7), admitted(other, "a", 0.0, 7), admitted(one, "a", 0.0, 7)] == [7, 3, 0]
+    assert admitted(TokenBuckets(10, 60.0, 10, cells, b"another"), "a", 0.0, 7) == 7
+
+
+def test_a_table_needs_memory() -> None:
+    """Less than one set is a mistake of whoever gives it."""
+    with pytest.raises(ValueError, match="needs 128 bytes"):
+        TokenBuckets(1, 1.0, 1, memoryview(bytearray(100)))
 
 
 @given(
@@ -109,14 +135,20 @@ def test_against_a_bucket_of_tokens(requests: int, per: float, burst: int, event
 
 
 @given(st.lists(st.tuples(st.floats(-2, 10), st.integers(0, 30)), max_size=200), st.integers(1, 8))
-def test_the_table_stays_small(events: list[tuple[float, int]], size: int) -> None:
-    """Whoever comes, whenever, and wherever the clock goes, no more are remembered than allowed."""
-    buckets = TokenBuckets(3, 5.0, 4, size=size)
+def test_any_clock(events: list[tuple[float, int]], sets: int) -> None:
+    """Whoever comes, whenever, and wherever the clock goes: nobody waits for longer than one token takes."""
+    buckets = TokenBuckets(3, 5.0, 4, memory(sets * WAYS))
     now = 100.0
     for passed, key in events:
         now += passed
         assert 0 <= buckets.take(f"{key}", now) <= 5 / 3
-        assert len(buckets) <= size
+
+
+@given(st.binary(min_size=16 * WAYS * 3, max_size=16 * WAYS * 3), st.lists(st.integers(0, 30), max_size=50))
+def test_any_memory(content: bytes, keys: list[int]) -> None:
+    """Whatever a process that went wrong has left in the table, an answer is a time to wait, or there is no wait."""
+    buckets = TokenBuckets(3, 5.0, 4, memoryview(bytearray(content)))
+    assert all(0 <= buckets.take(f"{key}", 100.0) <= 5 / 3 for key in keys)
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,18 @@ from stickyproxy.sansio.basicauth import challenge, credentials
 from stickyproxy.sansio.fields import names, without
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.routing import RouteTable
+from stickyproxy.sharing import Memory, rate_region
 
 _CREDENTIALS = names("authorization")
 
 
 class Door:
-    """One ``access`` table. ``passwords`` None: nobody is asked for one."""
+    """One ``access`` table: a gate, and behind it, unless None, ``passwords``."""
 
-    def __init__(self, spec: Access, seconds: Callable[[], float], passwords: Passwords | None) -> None:
-        self._check = Gate(spec, seconds).check
+    def __init__(self, gate: Gate, passwords: Passwords | None, realm: str) -> None:
+        self._check = gate.check
         self._passwords = passwords
-        self._challenge = challenge(spec.realm)
+        self._challenge = challenge(realm)
 
     def admit(self, head: RequestHead, identity: Identity) -> tuple[RequestHead, Deferred[None] | None]:
         """The request as it may go on, and None: it may at once. Else what it has to wait for, or raises ``HTTPError``.
@@ -68,18 +69,24 @@ class Destination(NamedTuple):
 
 
 def destinations(
-    spec: Frontend, clusters: Mapping[str, Cluster], seconds: Callable[[], float], passwords: Mapping[Path, Passwords]
+    spec: Frontend,
+    clusters: Mapping[str, Cluster],
+    seconds: Callable[[], float],
+    passwords: Mapping[Path, Passwords],
+    memory: Memory,
 ) -> RouteTable[Destination]:
     """The routes of a frontend. A route without ``access`` is behind the frontend's door, and counts with it."""
 
-    def door(access: Access | None) -> Door | None:
+    def door(route: Route | None) -> Door | None:
+        access = spec.access if route is None else route.access
         if access is None or access == Access():
             return None
-        return Door(access, seconds, passwords[access.users_file] if access.users_file is not None else None)
+        gate = Gate(access, seconds, memory, rate_region(spec, route))
+        return Door(gate, passwords[access.users_file] if access.users_file is not None else None, access.realm)
 
-    front = door(spec.access)
+    front = door(None)
     routes = [
-        (route, Destination(clusters[route.cluster], front if route.access is None else door(route.access), route))
+        (route, Destination(clusters[route.cluster], front if route.access is None else door(route), route))
         for route in spec.routes
     ]
     return RouteTable(routes, Destination(clusters[spec.cluster] if spec.cluster is not None else None, front, None))

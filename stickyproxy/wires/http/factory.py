@@ -29,6 +29,7 @@ from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sansio.routing import has_dot_segments
 from stickyproxy.sansio.upgrade import Offer
+from stickyproxy.sharing import Memory, PrivateMemory
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.http.door import destinations
 from stickyproxy.wires.http.frontend import HTTPFrontend
@@ -41,6 +42,7 @@ class HTTPFrontendFactory(Factory):
 
     ``clusters``: by name. ``record`` takes the entries of the access log, None: there is none. ``now`` is the time of
     day in seconds since the epoch. ``secure``: behind TLS termination. ``passwords``: by their ``users_file``.
+    ``memory`` is shared with other processes, None: with none.
     """
 
     noisy = False
@@ -56,6 +58,7 @@ class HTTPFrontendFactory(Factory):
         secure: bool = False,
         record: Record | None = None,
         passwords: Mapping[Path, Passwords] = MappingProxyType({}),
+        memory: Memory | None = None,
     ) -> None:
         self.name = spec.name
         self.timeouts = spec.timeouts
@@ -65,7 +68,7 @@ class HTTPFrontendFactory(Factory):
         self.body_allowance = sweep.period + spec.timeouts.body
         self._body_rate = spec.limits.body_rate or None
         self.connections: set[Any] = set()  #: that are open; they can ``abort()`` and ``drain()``
-        self._find = destinations(spec, clusters, sweep.seconds, passwords).find
+        self._find = destinations(spec, clusters, sweep.seconds, passwords, memory or PrivateMemory()).find
         self._wary = any(route.access is not None for route in spec.routes)
         self._trusted = Networks(spec.trusted_proxies)
         self._secure = secure
