@@ -167,6 +167,7 @@ class RelayEntry(NamedTuple):
     code: int | None = None  #: of the Close frame that ended a WebSocket, where one was seen
     messages_received: int | None = None  #: whole messages of a WebSocket from the client, where they are counted
     messages_sent: int | None = None
+    reason: str = ""  #: why it ended: the value of a ``relay.EndReason``
 
 
 class OpenEntry(NamedTuple):

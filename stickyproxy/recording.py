@@ -6,13 +6,13 @@ A request pays for appending one tuple, however many want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from stickyproxy.accesslog import AccessLog
+from stickyproxy.config.logs import AccessLog as Spec
 from stickyproxy.model import Entry
 
 #: Entries held before they are told: as many as keep one batch below a millisecond.
@@ -64,26 +64,22 @@ class Recorder(Service):
 
 
 class Recording(MultiService):
-    """The access logs of a proxy, each opened once, and ``takers``, who want to know of everything.
+    """The access logs of a proxy, each opened once, and ``takers``, who want to know of everything."""
 
-    ``make_log`` makes the access log for a specification of one.
-    """
-
-    def __init__(self, clock: IReactorTime, make_log: Callable[[Any], AccessLog], takers: Sequence[Taker] = ()) -> None:
+    def __init__(self, clock: IReactorTime, takers: Sequence[Taker] = ()) -> None:
         super().__init__()
         self._clock = clock
-        self._make_log = make_log
         self._takers = tuple(takers)
-        self._recorders: dict[Any, Recorder] = {}
-        self._logs: dict[Any, AccessLog] = {}
+        self._recorders: dict[Spec | None, Recorder] = {}
+        self._logs: dict[Spec, AccessLog] = {}
 
-    def record(self, spec: Any) -> Callable[[Entry], None] | None:
+    def record(self, spec: Spec | None) -> Callable[[Entry], None] | None:
         """Who takes the entries of a frontend whose access log is ``spec``, None: no log; None: nobody wants them."""
         recorder = self._recorders.get(spec)
         if recorder is None:
             takers = self._takers
             if spec is not None:
-                log = self._logs[spec] = self._make_log(spec)
+                log = self._logs[spec] = AccessLog(spec)
                 log.setServiceParent(self)
                 takers = (log.write, *takers)
             elif not takers:

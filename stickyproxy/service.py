@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stickyproxy.accesslog import AccessLog
 from stickyproxy.cluster import Cluster, Member, WrapTLS
 from stickyproxy.config.endpoints import host_of
 from stickyproxy.config.named import Inspect, Named
@@ -185,7 +184,7 @@ def build(configuration: Configuration, reactor: Any, extensions: Extensions) ->
     proxy = Proxy(configuration, clusters)
     _probe(proxy, reactor, extensions, random)
     passwords = _passwords(configuration, proxy, reactor)
-    recording = Recording(reactor, AccessLog)
+    recording = Recording(reactor)
     recording.setServiceParent(proxy)
     for spec in configuration.frontends:
         record = recording.record(spec.access_log)
@@ -242,6 +241,7 @@ def _frontend_factory(
         idle=spec.timeouts.tunnel,
         handshake=spec.timeouts.head,
         record=record,
+        opens=spec.access_log is not None and spec.access_log.opens,
         gate=Gate(spec.access, sweep.seconds) if spec.access is not None else None,
         inspector=_inspector(spec.inspect, extensions) if spec.inspect else None,
         cluster_for=(lambda host: routes.find(host or b"", b"/")) if spec.routes else None,

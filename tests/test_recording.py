@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from stickyproxy.accesslog import AccessLog
+from stickyproxy.config.logs import AccessLog as Spec
 from stickyproxy.model import Entry, HTTPEntry, RelayEntry
 from stickyproxy.recording import BATCH, Recorder, Recording
 
@@ -68,28 +68,28 @@ def test_who_fails_silences_nobody() -> None:
 
 def test_frontends_of_one_log_share_a_file(tmp_path: Path) -> None:
     """Frontends with the same access log write one file, each batch once, and who takes all gets everything."""
-    told, path = list[Sequence[Entry]](), str(tmp_path / "access.log")
-    recording = Recording(Clock(), AccessLog, [told.append])
-    records = [recording.record(spec) for spec in (path, path, None)]
+    told, path = list[Sequence[Entry]](), tmp_path / "access.log"
+    recording = Recording(Clock(), [told.append])
+    records = [recording.record(spec) for spec in (Spec(str(path)), Spec(str(path)), None)]
     recording.startService()
     for record in records:
         assert record is not None
         record(REQUEST)
     recording.flush()
-    assert Path(path).read_text().count("\n") == 2
+    assert path.read_text().count("\n") == 2
     assert sorted(map(len, told)) == [1, 2]
     recording.stopService()
 
 
 def test_nobody_wants_to_know() -> None:
     """Without a log, metrics and traces a frontend records nothing."""
-    assert Recording(Clock(), AccessLog).record(None) is None
+    assert Recording(Clock()).record(None) is None
 
 
 def test_all_logs_are_opened_again(tmp_path: Path) -> None:
     """After the files have been moved away, every log goes on in a new one, and nothing is lost."""
-    recording, paths = Recording(Clock(), AccessLog), [tmp_path / "a.log", tmp_path / "b.log"]
-    records = [recording.record(str(path)) for path in paths]
+    recording, paths = Recording(Clock()), [tmp_path / "a.log", tmp_path / "b.log"]
+    records = [recording.record(Spec(str(path))) for path in paths]
     recording.startService()
     for record, path in zip(records, paths, strict=True):
         assert record is not None

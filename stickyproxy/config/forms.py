@@ -6,8 +6,9 @@ from typing import Annotated
 
 import attrs
 
+from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.specs import Cluster, Frontend
-from stickyproxy.config.units import AccessLog, BackendEndpoint, ByName, Weight, told
+from stickyproxy.config.units import BackendEndpoint, ByName, Weight, told
 from stickyproxy.model import BackendState
 
 
@@ -50,9 +51,10 @@ class Document:
         metadata=told("The frontends by their names.")
     )
     cluster: Annotated[tuple[Cluster, ...], ByName("name")] = attrs.field(metadata=told("The clusters by their names."))
-    access_log: AccessLog = attrs.field(
-        default="-",
+    access_log: Log = attrs.field(
+        default=AccessLog(),
         metadata=told(
-            "The access log of every frontend that says nothing else: `true` for standard output, `false`, or a path."
+            "The access log of every frontend that says nothing else: `true` for standard output, `false`, a path, or "
+            "a table; see below."
         ),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import accepted, access, forms, health, limits, named, sessions, specs
+from stickyproxy.config import accepted, access, forms, health, limits, logs, named, sessions, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     Extensions,
@@ -22,12 +22,13 @@ from stickyproxy.config.structure import (
     may_be_unlimited,
     options,
 )
-from stickyproxy.config.units import Told
+from stickyproxy.config.units import Shorthand, Told
 from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspector
 
 #: The tables of a file in the order of the reference: how they are written, and their spec.
 TABLES: tuple[tuple[str, type], ...] = (
     ("", forms.Document),
+    ("access_log", logs.AccessLog),
     ("frontend.NAME", specs.Frontend),
     ("frontend.NAME.routes", specs.Route),
     ("frontend.NAME.inspect", named.Inspect),
@@ -157,6 +158,9 @@ def _default(value: Any, type_: Any) -> str:
     kind = kind_of(type_)
     if kind is not None and kind.write is not None:
         value = kind.write(value)
+    for mark in getattr(type_, "__metadata__", ()):
+        if isinstance(mark, Shorthand):
+            value = mark.default
     if isinstance(value, named.Named):
         value = value.name
     if isinstance(value, enum.Enum):

@@ -47,6 +47,7 @@ def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterato
         for keys, message in _cluster(cluster, users, extensions):
             yield ("cluster", name, *keys), message
     yield from _groups(clusters)
+    yield from _logs(document, frontends)
 
 
 def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
@@ -70,6 +71,22 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
         first = seen.setdefault(predicate, position)
         if first != position:
             yield ("routes", position), f"routes[{first}] has the same host and path, so that this one is never used"
+
+
+def _logs(document: Mapping[str, Any], frontends: Mapping[str, Any]) -> Iterator[Found]:
+    """Rotating by size is for files, and whoever writes one must agree on how."""
+    rotated: dict[Any, tuple[Any, Any]] = {}
+    places: list[tuple[Keys, Mapping[str, Any]]] = [((), document)]
+    places += [(("frontend", name), frontend) for name, frontend in frontends.items()]
+    for keys, place in places:
+        table, at = _table(place, "access_log"), (*keys, "access_log")
+        path, size, keep = table.get("path", "-"), table.get("size"), table.get("keep")
+        if keep is not None and size is None:
+            yield (*at, "keep"), "needs size: nothing is rotated"
+        if size is not None and path == "-":
+            yield (*at, "size"), "needs path: standard output is not a file that can be rotated"
+        elif table and rotated.setdefault(path, (size, keep)) != (size, keep):
+            yield (*at, "path"), "another access log has this file, with another size or keep: say the same of both"
 
 
 def _accesses(frontend: Mapping[str, Any]) -> Iterator[tuple[Keys, dict[str, Any]]]:

@@ -14,10 +14,10 @@ import attrs
 from stickyproxy.config.access import Access
 from stickyproxy.config.health import Eject
 from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
+from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.named import Inspect, Named, Probe
 from stickyproxy.config.sessions import Sessions
 from stickyproxy.config.units import (
-    AccessLog,
     AnyPath,
     ByName,
     ClusterName,
@@ -104,7 +104,7 @@ class FrontendTLS:
 
 @attrs.frozen
 class Frontend:
-    """A listening endpoint and its treatment."""  # access_log: None (off), "-" (standard output) or a path
+    """A listening endpoint and its treatment."""
 
     name: str
     listen: tuple[ListenEndpoint, ...] = attrs.field(
@@ -165,11 +165,11 @@ class Frontend:
     limits: Limits = Limits()  # noqa: RUF009 (frozen)
     tls: FrontendTLS | None = None
     access: Access | None = None
-    access_log: AccessLog = attrs.field(
-        default="-",
+    access_log: Log = attrs.field(
+        default=AccessLog(),
         metadata=told(
-            "A line for each request and each upgrade: `true` for standard output, `false`, or a path. Absent: as the "
-            "top-level `access_log` says.",
+            "A line for each request and each tunnel: `true` for standard output, `false`, a path, or a table as "
+            "`[access_log]`. Absent: as the top-level `access_log` says.",
             "HAProxy `log`, nginx `access_log`, Envoy `access_log`",
         ),
     )

@@ -20,7 +20,19 @@ from stickyproxy.config.forms import BackendTable, Document
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
 from stickyproxy.config.named import Named
 from stickyproxy.config.specs import BackendTLS
-from stickyproxy.config.units import NAME, AnyPath, BackendEndpoint, ByName, Kind, Makes, OneOf, Place, found, joined
+from stickyproxy.config.units import (
+    NAME,
+    AnyPath,
+    BackendEndpoint,
+    ByName,
+    Kind,
+    Makes,
+    OneOf,
+    Place,
+    Shorthand,
+    found,
+    joined,
+)
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import Backend
 
@@ -92,6 +104,7 @@ def describe(type_: Any) -> str:
         by_name = 'a name, or a table with "by"'
         marked = {ByName: "a table for each name", Makes: by_name, OneOf: by_name}
         named = [marked[type(mark)] for mark in type_.__metadata__ if type(mark) in marked]
+        named += [mark.expected for mark in type_.__metadata__ if isinstance(mark, Shorthand)]
         return kind.expected if kind else named[0] if named else describe(arguments[0])
     if origin is Literal:
         return joined(f'"{a}"' if isinstance(a, str) else str(a).lower() for a in arguments)
@@ -139,6 +152,9 @@ class Structure:
                 return self._by_name(value, get_args(get_args(type_)[0])[0], mark.attribute)
             if isinstance(mark, Makes):
                 return self._named(value, mark.interface, get_args(type_)[0])
+            if isinstance(mark, Shorthand):
+                table = mark.table(value)
+                return None if table is None else self._table(table, mark.cls)
             if isinstance(mark, OneOf):
                 return self._one_of(value, mark.classes)
         return self.value(value, get_args(type_)[0])

@@ -90,6 +90,19 @@ class OneOf:
     classes: Mapping[str, type]
 
 
+@attrs.frozen(eq=False)
+class Shorthand:
+    """Marks a table of ``cls`` that may be written as less: ``table`` makes the table of that, None: there is none.
+
+    ``expected`` finishes the sentence "expected …"; ``default`` is how the table with every default is written.
+    """
+
+    expected: str
+    cls: type
+    table: Callable[[Any], Mapping[str, Any] | None]
+    default: Any = True
+
+
 def found(value: object) -> str:
     """What a value of the wrong type is, without showing it: it could be a secret in the wrong place."""
     if isinstance(value, bool):
@@ -191,7 +204,7 @@ def between(least: float, most: float, example: float) -> Kind:
     return Kind(expected, read)
 
 
-def _path(value: object, place: Place) -> Path:
+def read_path(value: object, place: Place) -> Path:
     text = expect_text(value, "a path")
     if not text:
         raise ValueError("expected a path, found an empty string")
@@ -199,7 +212,7 @@ def _path(value: object, place: Place) -> Path:
 
 
 def _existing(value: object, place: Place) -> Path:
-    path = _path(value, place)
+    path = read_path(value, place)
     try:
         path.stat()
     except OSError as error:
@@ -304,16 +317,6 @@ def _secret(value: object, _: Place) -> bytes:
     return secret
 
 
-def _access_log(value: object, place: Place) -> str | None:
-    if isinstance(value, bool):
-        return "-" if value else None
-    if value == "-":
-        return "-"
-    if not isinstance(value, str):
-        raise ValueError(f"expected true, false or a path, found {found(value)}")
-    return str(_path(value, place))
-
-
 def joined(words: Iterable[str]) -> str:
     """``a``, ``a or b``, ``a, b or c``."""
     *first, last = words
@@ -331,7 +334,7 @@ LoadFactor = Annotated[float, above(1, 1.25)]
 Jitter = Annotated[float, between(0, 0.5, 0.1)]
 Share = Annotated[float, between(0.01, 1, 0.5)]
 Weight = Annotated[int, whole(0, 256)]
-AnyPath = Annotated[Path, Kind("a path", _path)]
+AnyPath = Annotated[Path, Kind("a path", read_path)]
 ExistingPath = Annotated[Path, Kind("the path of an existing file or directory", _existing)]
 ListenEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:8080"', _endpoint(check_listen))]
 BackendEndpoint = Annotated[str, Kind('an endpoint string such as "tcp:127.0.0.1:9001"', _endpoint(check_backend))]
@@ -350,7 +353,3 @@ PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]
 KeyName = Annotated[str, Kind(KEY, _key_name)]
 Realm = Annotated[str, Kind(REALM, _realm)]
 Secret = Annotated[bytes, Kind(SIGNING_KEY, _secret)]
-AccessLog = Annotated[
-    str | None,
-    Kind("true (standard output), false, or a path", _access_log, lambda path: True if path == "-" else path),
-]

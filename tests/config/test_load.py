@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyproxy.config import Configuration, ConfigurationErrors, from_tables, load
+from stickyproxy.config.logs import AccessLog
 from stickyproxy.config.specs import (
     AnswerLimits,
     BackendTLS,
@@ -130,7 +131,7 @@ def test_defaults(read: Callable[..., Configuration]) -> None:
         FrontendTimeouts(),
         Limits(),
         None,
-        "-",
+        AccessLog(),
     )
     assert (cluster.name, cluster.backends) == ("app", (Backend("a", "tcp:127.0.0.1:9001"),))
     assert (cluster.balance, cluster.affinity) == (Named("round-robin"), Named("none"))
@@ -189,7 +190,7 @@ def test_every_key_arrives(read: Callable[..., Configuration], tmp_path: Path) -
     assert web.listen == ("tcp:8080", "unix:/run/web.sock")
     assert web.routes == (Route("app", "*.example.org", "/v1/"), Route("app", None, "/x"))
     assert (web.trusted_proxies, web.accept_proxy_protocol) == (("10.0.0.0/8", "::1/128"), ("192.0.2.7/32",))
-    assert (web.access_log, quiet.access_log) == (str(tmp_path / "log/web.log"), None)
+    assert (web.access_log, quiet.access_log) == (AccessLog(str(tmp_path / "log/web.log")), None)
     assert web.timeouts == FrontendTimeouts(head=0.5, body=2.0, send=3.0, keep_alive=300.0, linger=4.0, tunnel=3600.0)
     assert web.limits == Limits(1024, 4096, 7, 1 << 30, 500, 9, 2048, 1000, 0, 10000, 20)
     assert web.tls is not None

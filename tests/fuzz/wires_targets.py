@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from stickyproxy import model
-from stickyproxy.accesslog import format_entry
 from stickyproxy.config import specs
+from stickyproxy.sansio.loglines import line_of
+from stickyproxy.sansio.masking import SECRETS, mask_of
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sweep import Sweep
 from stickyproxy.testing import MemoryTransport
@@ -32,7 +34,8 @@ from stickyproxy.wires.proxyprotocol import ProxyProtocolFactory
 _LINE = re.compile(
     r"[0-9a-f.:]+ - - \[[0-9A-Za-z/:+ ]+\] \"(?:[^\"\\]|\\.)*\" (?:[0-9]{3}|-) [0-9]+ "
     r"\"(?:[^\"\\]|\\.)*\" \"(?:[^\"\\]|\\.)*\" "
-    r"cluster=\S+ backend=\S+ ms=[0-9.]+ affinity=\S+ id=\S+( received=[0-9]+ sent=[0-9]+ closed=\w+)?"
+    r"cluster=\S+ backend=\S+ ms=[0-9.]+ affinity=\S+ id=\S+"
+    r"( received=[0-9]+ sent=[0-9]+ closed=\w+( code=\S+ messages=\S+)?)?"
 )
 
 
@@ -58,11 +61,16 @@ def check_end(house: House, client: MemoryTransport) -> None:
     check_log(house)
 
 
+_COMBINED, _JSON = (line_of(form, mask_of(SECRETS)) for form in ("combined", "json"))
+
+
 def check_log(house: House) -> None:
     """Whatever was asked: a line is a line, and none of its fields can be forged."""
     for entry in house.entries:
-        line = format_entry(entry)
+        line = _COMBINED(entry)
         assert line.isascii() and line.isprintable() and _LINE.fullmatch(line), line
+        told = json.loads(_JSON(entry))
+        assert told["client"] == entry.client and "\n" not in _JSON(entry)
 
 
 # Requests: the first byte is the size of the pieces in which the others arrive (0: whole).

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyproxy.accesslog import format_http
 from stickyproxy.model import HTTPEntry
+from stickyproxy.sansio.loglines import line_of
+from stickyproxy.sansio.masking import mask_of
 
 if TYPE_CHECKING:
     from house import House
@@ -74,7 +75,7 @@ def test_a_line_of_the_log_can_not_be_forged(house: Make) -> None:
     it.accepted().deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     [entry] = it.entries
     assert isinstance(entry, HTTPEntry)
-    line = format_http(entry)
+    line = line_of("combined", mask_of(()))(entry)
     assert line.isascii() and line.isprintable()
     assert r'"GET /\"x?\\ HTTP/1.1"' in line and r'"\xc2\x85\xff" "\"x\" 200 0 \\\" ' in line
     assert line.replace("\\\\", "").replace('\\"', "").count('"') == 6

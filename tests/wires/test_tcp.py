@@ -13,7 +13,7 @@ from zope.interface import alsoProvides, implementer
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import IAffinity
-from stickyproxy.model import Backend, BackendState, Entry, Outcome, Peer, RelayEntry, Side
+from stickyproxy.model import Backend, BackendState, Entry, OpenEntry, Outcome, Peer, RelayEntry, Side
 from stickyproxy.sansio.affinity import NoAffinity, TableAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.keys import find_key
@@ -121,8 +121,16 @@ def test_bytes_pass_both_ways_and_the_end_is_recorded():
     client.turn()
     assert (client.connected, site.factory.connections, site.active) == (False, set(), {"a": 0, "b": 0})
     assert site.entries == [
-        RelayEntry("203.0.113.9", "tcp", 4, 5, 1003.0, 3.0, "games", "a", Outcome.NONE, Side.CLIENT)
+        RelayEntry("203.0.113.9", "tcp", 4, 5, 1003.0, 3.0, "games", "a", Outcome.NONE, Side.CLIENT, reason="closed")
     ]
+
+
+def test_the_beginning_is_told_where_asked_for():
+    """With opens = true I see a connection in the log while it lasts."""
+    site = Site()
+    site.factory.opens = True
+    site.connect()
+    assert site.entries == [OpenEntry("203.0.113.9", 1000.0, "games", "a")]
 
 
 def test_a_server_that_speaks_first_is_heard():

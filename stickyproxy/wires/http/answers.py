@@ -165,10 +165,11 @@ def _tunnel_ended(
 ) -> None:
     member.tunnel_ended(end)
     if factory.record is not None:
-        received, sent, seconds, first, *_ = end
-        now = factory.now()
+        received, sent, seconds, first, reason, code, messages_received, messages_sent = end
+        now, name = factory.now(), factory.name
         entry = RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
-        factory.record(entry._replace(frontend=factory.name))
+        told = entry._replace(frontend=name, code=code, reason=reason.value)
+        factory.record(told._replace(messages_received=messages_received, messages_sent=messages_sent))
 
 
 def _served_by(exchange: Exchange | None) -> tuple[str, str, Outcome]:

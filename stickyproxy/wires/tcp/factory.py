@@ -24,7 +24,8 @@ class TCPFrontendFactory(Factory):
     ``name``: of the frontend, for the log. ``idle``: seconds of silence in both directions that end a connection;
     ``handshake``: seconds that TLS may take.
     ``record`` gets an entry for every connection that reached a backend, when it has ended; ``now`` is the time of day
-    in it, seconds since the epoch. ``gate``: whom it refuses, is closed before anything is read, and recorded.
+    in it, seconds since the epoch; ``opens``: it gets one when a backend is reached, too. ``gate``: whom it refuses, is
+    closed before anything is read, and recorded.
     ``inspector`` finds a key in the first bytes, and ``cluster_for`` may say what cluster it leads to, instead of
     ``cluster`` (None: it is refused). ``connections`` are those that are open.
     """
@@ -42,6 +43,7 @@ class TCPFrontendFactory(Factory):
         frontend_protocol: Callable[[TCPFrontendFactory, Peer], FrontendProtocol] = FrontendProtocol,
         backend_protocol: Callable[[FrontendProtocol], BackendProtocol] = BackendProtocol,
         record: Callable[[Entry], object] | None = None,
+        opens: bool = False,
         now: Callable[[], float] = time.time,
         gate: Gate | None = None,
         inspector: IStreamInspector | None = None,
@@ -57,6 +59,7 @@ class TCPFrontendFactory(Factory):
         self.frontend_protocol = frontend_protocol
         self.backend_protocol = backend_protocol
         self.record = record
+        self.opens = opens and record is not None
         self.now = now
         self.gate = gate
         self.connections: set[FrontendProtocol] = set()

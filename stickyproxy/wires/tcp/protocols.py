@@ -22,7 +22,7 @@ from zope.interface import implementer
 from stickyproxy.addresses import TLVs, connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster, Member
 from stickyproxy.errors import SessionLost
-from stickyproxy.model import Arrival, Outcome, Peer, RelayEntry
+from stickyproxy.model import Arrival, OpenEntry, Outcome, Peer, RelayEntry
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sweep import NEVER
@@ -225,8 +225,16 @@ class FrontendProtocol(Protocol):
             else:
                 self._member, self._outcome = member, choice.outcome
                 cluster.bind(arrival, choice)
+                if self.factory.opens:
+                    self._tell_opened(cluster, member)
                 return backend
         return None
+
+    def _tell_opened(self, cluster: Cluster, member: Member) -> None:
+        factory = self.factory
+        if factory.record is not None:
+            now = factory.now()
+            factory.record(OpenEntry(self.peer.host, now, cluster.name, member.id, self._outcome, factory.name))
 
     async def _open(self, cluster: Cluster, member: Member) -> BackendProtocol:
         """A connection to ``member``. Raises as ``Member.connect``, and ``ConnectionLost`` for one of no use."""
@@ -283,6 +291,7 @@ class FrontendProtocol(Protocol):
                     outcome=self._outcome,
                     closed_by=end.first,
                     frontend=factory.name,
+                    reason=end.reason.value,
                 )
             )
 
