@@ -33,18 +33,51 @@ def served(it: House, client) -> bytes:
     return client.written
 
 
+def is_closing(it: House, client) -> None:
+    client.turn()
+    assert client.half_closed
+    client.half_close()
+    client.turn()
+    assert not it.factory.connections
+
+
 def test_an_idle_connection_is_closed(it):
-    """A browser's kept connection ends at once, and a new one that has not asked anything, too."""
-    kept, fresh = it.client(), it.client()
+    """A browser's kept connection ends at once when it has had nothing to say for a while."""
+    kept = it.client()
     kept.deliver(GET)
     assert b"Connection: close" not in served(it, kept)
+    it.clock.advance(2)
     drain(it)
-    for client in (kept, fresh):
-        client.turn()
-        assert client.half_closed
-        client.half_close()
-        client.turn()
-    assert not it.factory.connections
+    is_closing(it, kept)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_request_on_its_way_is_served(it, fresh):
+    """A client that has just connected, or just been answered, may be sending: it gets an answer, the last one."""
+    client = it.client()
+    if not fresh:
+        client.deliver(GET)
+        served(it, client)
+    drain(it)
+    it.clock.advance(0.5)
+    client.turn()
+    assert not client.half_closed
+    client.deliver(GET)
+    assert b"connection: close" in served(it, client).lower()
+    is_closing(it, client)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_request_that_does_not_come(it, fresh):
+    """It is waited for no longer than for two seconds."""
+    client = it.client()
+    if not fresh:
+        client.deliver(GET)
+        served(it, client)
+    drain(it)
+    for _ in range(4):
+        it.clock.advance(0.5)
+    is_closing(it, client)
 
 
 def test_the_answer_under_way_is_the_last(it):

@@ -26,7 +26,7 @@ from stickyproxy.sansio.http1 import EMPTY_LINES, HeadCollector, parse_request_h
 from stickyproxy.sweep import NEVER
 from stickyproxy.wires.http.answers import AnswerWriter
 from stickyproxy.wires.http.content import TOO_LARGE, Content
-from stickyproxy.wires.http.modes import QUIET, Mode
+from stickyproxy.wires.http.modes import LAST_CALL, QUIET, Mode
 from stickyproxy.wires.http.rare import RARE, look_at
 
 if TYPE_CHECKING:
@@ -158,12 +158,15 @@ class HTTPFrontend(Protocol):
         self.transport.abortConnection()
 
     def drain(self, code: int | None = None) -> None:
-        """End the connection with the answer to the request that is, or begins to be, under way; an idle one now."""
+        """End with the answer to the request that is under way, or about to come; an idle connection at once."""
         self._requests_left, self._keep_alive, self._drained = 1, False, code or 0
         if self._mode is _TUNNEL:
             self._relay.drain(code)  # type: ignore[union-attr]
         elif self._mode is _HEAD and self._collector is None and not self._buffer:
-            self._linger()
+            now, kept = self.factory.sweep.now, self.factory.keep_alive_allowance
+            self.deadline = min(self.deadline, LAST_CALL + (self.deadline - kept if self._answer.request_id else now))
+            if self.deadline <= now:
+                self._linger()
 
     # Requests.
 

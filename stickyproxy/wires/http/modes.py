@@ -10,6 +10,9 @@ import enum
 
 #: Seconds of silence after which a client that has the last answer of its connection is let go of.
 QUIET = 5.0
+#: Seconds after an answer, or the accept, in which the client's next request is still awaited when a connection drains:
+#: it may be on its way, and to close upon it would be its failure.
+LAST_CALL = 1.0
 
 
 class Mode(enum.Enum):
