@@ -1,11 +1,61 @@
-"""What can be drained: the connections of a frontend, or of the whole process. Floor 5."""
+"""What can be drained: a backend, and the connections of a frontend or of the whole process. Floor 5."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 
+from stickyproxy.cluster import Cluster, Member
 from stickyproxy.control.draining import Connection
+from stickyproxy.model import BackendState
+from stickyproxy.sansio.affinity.chain import ChainAffinity
+from stickyproxy.sansio.affinity.table import TableAffinity
+from stickyproxy.sansio.sessions import SessionTable
+
+
+class BackendSubject:
+    """``member`` of ``cluster``. ``serving`` finds the clients' connections whose requests a member is answering."""
+
+    def __init__(
+        self, cluster: Cluster, member: Member, serving: Callable[[Member], Iterable[Connection]] = lambda member: ()
+    ) -> None:
+        self.name = f"backend {member.id} of {cluster.name}"
+        self._cluster = cluster
+        self._member = member
+        self._serving = serving
+        self._before = self._now = member.state
+
+    def stay(self) -> None:
+        self._enter(BackendState.DRAIN)
+
+    def close(self) -> None:
+        self._enter(BackendState.MAINTENANCE)
+        self._member.close_idle()
+
+    def restore(self) -> None:
+        self._enter(self._before)
+
+    def given_up(self) -> bool:
+        return self._member.state is not self._now
+
+    def connections(self) -> AbstractSet[Connection]:
+        return self._member.tunnels
+
+    def tunnels(self) -> AbstractSet[Connection]:
+        return self._member.tunnels
+
+    def remainder(self) -> Collection[Connection]:
+        return {*self._member.tunnels, *self._serving(self._member)}
+
+    def sockets(self) -> int:
+        return self._member.active
+
+    def sessions(self) -> int | None:
+        return session_count(self._cluster, self._member.id)
+
+    def _enter(self, state: BackendState) -> None:
+        self._now = state
+        self._member.set_state(state)
 
 
 class ConnectionsSubject:
@@ -45,3 +95,16 @@ class ConnectionsSubject:
 
     def sessions(self) -> int | None:
         return None
+
+
+def session_count(cluster: Cluster, backend: str) -> int | None:
+    """How many sessions ``backend`` has: 0 without affinity, None where clients keep them, in cookies say."""
+    affinity = cluster.affinity
+    if not affinity.remembers:
+        return 0
+    links = affinity.links if isinstance(affinity, ChainAffinity) else (affinity,)
+    stores = {id(link.sessions): link.sessions for link in links if isinstance(link, TableAffinity)}
+    if len(stores) != 1 or not all(isinstance(link, TableAffinity) for link in links):
+        return None
+    (store,) = stores.values()
+    return store.counts().get(backend, 0) if isinstance(store, SessionTable) else None

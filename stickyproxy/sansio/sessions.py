@@ -134,12 +134,34 @@ class SessionTable:
             yield Session(self._keys_of(number), backend, self._seen[number], self._until[number])
             number = self._next[number]
 
+    def all_keys(self) -> list[bytes]:
+        """All keys of all of them, those of a session not beside each other."""
+        return list(self._numbers)
+
+    def session(self, key: bytes) -> Session | None:
+        """The session with this key, which is not seen by that."""
+        number = self._numbers.get(key)
+        if number is None:
+            return None
+        backend = self._ids[self._backends[number]]
+        return Session(self._keys_of(number), backend, self._seen[number], self._until[number])
+
+    def restore(self, session: Session) -> None:
+        """``session`` was known elsewhere, by the same clock, and is here: give those first that were seen first."""
+        self.bind(session.keys, session.backend)
+        number = self._numbers.get(session.keys[-1])
+        if number is not None:  # there was room for it
+            self._seen[number] = session.seen
+            self._until[number] = session.until
+            self._ends = min(self._ends, session.until)
+
     def counts(self) -> dict[str, int]:
-        """How many sessions each backend has."""
+        """How many sessions each backend has, without those that are over and were not looked for."""
         counts = dict.fromkeys(self._ids, 0)
-        number = self._next[_HEAD]
-        while number != _HEAD:
-            counts[self._ids[self._backends[number]]] += 1
+        now, number = self._clock(), self._next[_HEAD]
+        while number != _HEAD and now - self._seen[number] <= self._idle:
+            if now < self._until[number]:
+                counts[self._ids[self._backends[number]]] += 1
             number = self._next[number]
         return counts
 

@@ -184,3 +184,36 @@ def test_any_keys(keys: list[bytes]) -> None:
         sessions.bind((key,), "a")
     assert len(sessions) <= 5
     assert sessions.memory <= 2000 or len(sessions) == 1
+
+
+def test_restored_elsewhere() -> None:
+    """A table moves into another process: the same sessions, seen when they were seen, ending when they end."""
+    now = [1000.0]
+    table = SessionTable(lambda: now[0], idle=60.0)
+    for number in range(50):
+        now[0] += 1.0
+        table.bind((b"key %d" % number, b"other %d" % number), f"b{number % 3}", 100.0 if number % 2 else None)
+    sessions = [table.session(key) for key in table.all_keys()]
+    moved = SessionTable(lambda: now[0], idle=60.0)
+    for session in sorted({each for each in sessions if each is not None}, key=lambda session: session.seen):
+        moved.restore(session)
+    assert list(moved.sessions()) == list(table.sessions()) and moved.memory == table.memory
+    assert table.session(b"nobody") is None
+    now[0] += 40.0
+    assert moved.counts() == table.counts() and 0 < sum(moved.counts().values()) < 50
+    assert [moved.find(b"key %d" % number) for number in range(50)] == [
+        table.find(b"other %d" % number) for number in range(50)
+    ]
+
+
+def test_counts_are_of_sessions_that_live() -> None:
+    """What is over is not counted, also where nobody has looked for it."""
+    now = [1000.0]
+    table = SessionTable(lambda: now[0], idle=60.0)
+    table.bind((b"short",), "a", 10.0)
+    table.bind((b"idle",), "a")
+    now[0] += 30.0
+    table.bind((b"new",), "b")
+    assert (table.counts(), len(table)) == ({"a": 1, "b": 1}, 3)
+    now[0] += 40.0
+    assert table.counts() == {"a": 0, "b": 1}
