@@ -18,7 +18,7 @@ from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Arrival, BackendState, Outcome
 from stickyproxy.sansio.balancing import ConsistentHash
 from stickyproxy.sansio.keys import find_key
-from stickyproxy.sansio.selection import C, Choice, Selected, choose
+from stickyproxy.sansio.selection import Broken, C, Choice, Selected, choose
 
 #: How far above its share a backend must be before a session is moved away from it.
 OVERLOAD = 1.25
@@ -141,7 +141,8 @@ class PolicySelection(Generic[C]):
         if not less:
             return None
         self._moves -= 1
-        return Choice(self._balancer.choose(less, arrival), Outcome.REBOUND)
+        broken = Broken(candidate.id, "rebalanced")
+        return Choice(self._balancer.choose(less, arrival), Outcome.REBOUND, broken)
 
     def _may_move(self) -> bool:
         assert self._policies.rebalance is not None

@@ -42,11 +42,24 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
+class Broken(NamedTuple):
+    """Why a bound client is not served by its own backend."""
+
+    backend: str  #: its id; ``GONE`` where that is not known
+    why: str  #: one of ``REASONS``
+
+
+#: ``gone``: it is not in the cluster any more; ``maintenance``; ``drained``: its drain was over; ``unreachable``: it
+#: could not be reached, or is known to be down; ``rebalanced``: it had far more than its share.
+REASONS = ("gone", "maintenance", "drained", "unreachable", "rebalanced")
+
+
 class Choice(NamedTuple, Generic[C]):
     """A backend for an arrival, and what affinity had to say to it."""
 
     candidate: C
     outcome: Outcome
+    broken: Broken | None = None  #: where the outcome is ``REBOUND`` or ``AWAY``
 
 
 #: Who serves an arrival, None: nobody; or an awaitable of either, where the memory is elsewhere.
@@ -70,7 +83,7 @@ def select(
     if isinstance(bound, str):
         candidate = members.get(bound)
         if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
-            return _new(Choice, (candidate, _KEPT))
+            return _new(Choice, (candidate, _KEPT, None))
     elif bound is not None:
         return _select_later(members, affinity, balancer, arrival, tried, bound)
     return choose(members, affinity, balancer, arrival, tried, bound)
@@ -125,5 +138,17 @@ def choose(
         eligible = {each.id: each for each in free}
         ranked = next((id for id in affinity.ranking(arrival) if id in eligible), None)
         if ranked is not None:
-            return Choice(eligible[ranked], outcome)
-    return Choice(balancer.choose(free, arrival), outcome) if free else None
+            return Choice(eligible[ranked], outcome, _broken(members, bound, tried))
+    return Choice(balancer.choose(free, arrival), outcome, _broken(members, bound, tried)) if free else None
+
+
+def _broken(members: Mapping[str, C], bound: str | None, tried: AbstractSet[str]) -> Broken | None:
+    """Why who is bound to ``bound`` is not served by it."""
+    if bound is None:
+        return None
+    candidate = members.get(bound)
+    if candidate is None:
+        return Broken(bound, "gone")
+    if candidate.state is _MAINTENANCE:
+        return Broken(bound, "maintenance")
+    return Broken(bound, "unreachable" if bound in tried else "drained")

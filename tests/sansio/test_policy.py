@@ -38,6 +38,7 @@ class Cluster:
         if choice is None:
             return None
         assert isinstance(choice, Choice)
+        self.why = choice.broken.why if choice.broken is not None else None
         return choice.candidate.id, choice.outcome
 
 
@@ -57,6 +58,7 @@ def test_nobody_is_moved_to_a_backend_that_was_not_reached() -> None:
     cluster.members["a"].active = 90
     chosen = cluster.select()
     assert chosen is not None and chosen[0] in "bc"
+    assert cluster.why == "rebalanced"
     assert cluster.select(tried="bc") == ("a", Outcome.KEPT)
 
 
@@ -128,6 +130,7 @@ def test_drain_has_an_end() -> None:
     cluster.now += 1
     chosen = cluster.select()
     assert chosen is not None and chosen[0] != "b" and chosen[1] is Outcome.REBOUND
+    assert cluster.why == "drained"
 
 
 def test_no_weight() -> None:

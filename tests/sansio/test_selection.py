@@ -33,21 +33,22 @@ def bound_to(id: str) -> Arrival:
 
 
 @pytest.mark.parametrize(
-    ("state", "tried", "chosen", "outcome"),
+    ("state", "tried", "chosen", "outcome", "why"),
     [
-        (UP, "", "a", Outcome.KEPT),
-        (DRAIN, "", "a", Outcome.KEPT),
-        (MAINTENANCE, "", "b", Outcome.REBOUND),
-        (UP, "a", "b", Outcome.REBOUND),
-        (DRAIN, "a", "b", Outcome.REBOUND),
-        (UP, "b", "a", Outcome.KEPT),
+        (UP, "", "a", Outcome.KEPT, None),
+        (DRAIN, "", "a", Outcome.KEPT, None),
+        (MAINTENANCE, "", "b", Outcome.REBOUND, "maintenance"),
+        (UP, "a", "b", Outcome.REBOUND, "unreachable"),
+        (DRAIN, "a", "b", Outcome.REBOUND, "unreachable"),
+        (UP, "b", "a", Outcome.KEPT, None),
     ],
 )
-def test_bound(state: BackendState, tried: str, chosen: str, outcome: Outcome) -> None:
+def test_bound(state: BackendState, tried: str, chosen: str, outcome: Outcome, why: str | None) -> None:
     """A bound client stays while its backend is up or drains, and moves once that is in maintenance or unreachable."""
     choice = select(members(a=state, b=UP), sticky("ab"), RoundRobin(), bound_to("a"), frozenset(tried))
     assert choice is not None
     assert (choice.candidate.id, choice.outcome) == (chosen, outcome)
+    assert choice.broken == (None if why is None else ("a", why))
 
 
 def test_bound_to_one_gone() -> None:
@@ -55,6 +56,7 @@ def test_bound_to_one_gone() -> None:
     choice = select(members(b=UP), sticky("b"), RoundRobin(), bound_to("a"))
     assert choice is not None
     assert (choice.candidate.id, choice.outcome) == ("b", Outcome.REBOUND)
+    assert choice.broken is not None and choice.broken.why == "gone"
 
 
 @pytest.mark.parametrize("state", [DRAIN, MAINTENANCE])
