@@ -7,6 +7,8 @@ from typing import Any
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
+from stickyproxy.tls.records import was_resumed
+
 
 class TLSLayer:
     """The asking half of ``TLSTransport``.
@@ -61,6 +63,16 @@ class TLSLayer:
         """The name that the client asked for by SNI, as A-labels in lower case."""
         name = self._connection and self._connection.get_servername()
         return name.decode("ascii", "replace").lower() if name else None
+
+    @property
+    def version(self) -> str | None:
+        """What is spoken: ``TLSv1.3``, say."""
+        return self._connection and self._connection.get_protocol_version_name()  # type: ignore[no-any-return]
+
+    @property
+    def resumed(self) -> bool | None:
+        """Whether the handshake went on with a session of before."""
+        return self._connection and was_resumed(self._connection)
 
     def getHandle(self) -> SSL.Connection | None:
         return self._connection  # type: ignore[no-any-return]

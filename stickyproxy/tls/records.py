@@ -80,3 +80,8 @@ PLAIN = (_plain_give, _plain_read, _plain_write, _plain_take)
 #: ``Connection.recv``. ``write(connection, data)``: encrypt it; raises ``SSL.Error``. ``take(connection, size)``: up to
 #: ``size`` bytes that OpenSSL has to send.
 give, read, write, take = DIRECT if _known() else PLAIN
+
+
+def was_resumed(connection: Any) -> bool:
+    """Whether the handshake of ``connection`` went on with a session of before; pyOpenSSL has no method for it."""
+    return hasattr(_lib, "SSL_session_reused") and bool(_lib.SSL_session_reused(connection._ssl))

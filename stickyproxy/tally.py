@@ -1,0 +1,126 @@
+"""What one frontend has answered, relayed and refused, counted: for metrics. Floor 3.
+
+A request pays for appending one tuple; the sums are made by the batch, where they cost a quarter of what they cost in
+the middle of a request. Every name in the sums is the configuration's, none a client's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import TimeoutError as TooLate
+from twisted.python.failure import Failure
+
+from stickyproxy.model import Outcome
+from stickyproxy.relay import RelayEnd
+from stickyproxy.sansio.selection import Choice
+
+if TYPE_CHECKING:
+    from stickyproxy.cluster import Cluster
+    from stickyproxy.tls.transport import TLSTransport
+
+#: Answers that are held before they are summed up.
+BATCH = 128
+#: Upper ends of the buckets of durations, in seconds; what took longer than the last has one of its own.
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+#: Where the buckets begin in a sum of answers: count, bytes received, bytes sent and seconds are before them.
+BUCKETS = 4
+
+#: Who answered (a cluster that had nobody for it, None: the frontend itself), status, bytes of content received and
+#: sent, seconds.
+Answer = tuple["Choice[Any] | Cluster | None", int, int, int, float]
+
+
+class RelayTally:
+    """The relays of one kind between a frontend and a backend. ``open`` are those that last."""
+
+    def __init__(self) -> None:
+        self.open: set[Any] = set()  # a relay puts itself in, and takes itself out
+        self.begun = 0
+        self._ended = [0, 0, 0, 0]
+
+    def watch(self, ended: Callable[[RelayEnd], object]) -> Callable[[RelayEnd], None]:
+        """One begins; what is to be called at its end instead of ``ended``."""
+        self.begun += 1
+        return partial(self._end, ended)
+
+    def sums(self) -> list[int]:
+        """Bytes from clients, bytes to clients, messages from and to clients; those of open relays included."""
+        sums = list(self._ended)
+        for relay in self.open:
+            sums[0] += relay.to_backend
+            sums[1] += relay.to_client
+            sums[2] += getattr(relay, "messages_to_backend", 0)
+            sums[3] += getattr(relay, "messages_to_client", 0)
+        return sums
+
+    def _end(self, ended: Callable[[RelayEnd], object], end: RelayEnd) -> None:
+        for place, more in enumerate((end.to_backend, end.to_client, end.messages_to_backend, end.messages_to_client)):
+            self._ended[place] += more
+        ended(end)
+
+
+class Tally:
+    """Counts of one frontend; they only grow, and are there for as long as the process."""
+
+    def __init__(self) -> None:
+        #: By cluster, backend (empty: none was reached), status and outcome (the word): see ``BUCKETS``.
+        self.answers: dict[tuple[str, str, int, str], list[float]] = {}
+        #: By cluster, backend and protocol (``websocket`` or ``tcp``).
+        self.relays: dict[tuple[str, str, str], RelayTally] = {}
+        #: TCP connections that reached a backend, by cluster and outcome (the word).
+        self.reached: Counter[tuple[str, str]] = Counter()
+        #: Connections that were turned away, by the reason.
+        self.refused: Counter[str] = Counter()
+        #: TLS handshakes, by version, result, and whether a session was resumed.
+        self.handshakes: Counter[tuple[str, str, bool]] = Counter()
+        self._pending: list[Answer] = []
+
+    def answered(self, answer: Answer) -> None:
+        """An answer is over."""
+        pending = self._pending
+        pending.append(answer)
+        if len(pending) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sum up what has been answered until now."""
+        pending, self._pending = self._pending, []
+        sums = self.answers
+        for who, status, received, sent, seconds in pending:
+            if type(who) is Choice:
+                candidate, outcome = who.candidate, who.outcome
+                key = (candidate.cluster, candidate.id, status, outcome._value_)
+            else:
+                key = ("" if who is None else who.name, "", status, "none")  # type: ignore[union-attr]
+            row = sums.get(key)
+            if row is None:
+                row = sums[key] = [0, 0, 0, 0.0, *[0] * (len(BOUNDS) + 1)]
+            row[0] += 1
+            row[1] += received
+            row[2] += sent
+            row[3] += seconds
+            row[BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+
+    def relay(self, cluster: str, backend: str, protocol: str) -> RelayTally:
+        """The relays of ``protocol`` to a backend."""
+        key = cluster, backend, protocol
+        found = self.relays.get(key)
+        if found is None:
+            found = self.relays[key] = RelayTally()
+        return found
+
+    def reach(self, cluster: str, outcome: Outcome) -> None:
+        """A TCP connection has reached a backend."""
+        self.reached[cluster, outcome.value] += 1
+
+    def shaken(self, transport: TLSTransport, failure: Failure | None) -> None:
+        """A TLS handshake has ended."""
+        if failure is not None:
+            self.handshakes["", "late" if failure.check(TooLate) else "failed", False] += 1
+        else:
+            self.handshakes[transport.version or "", "done", bool(transport.resumed)] += 1
