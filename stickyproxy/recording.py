@@ -68,6 +68,7 @@ class Recording(MultiService):
 
     def __init__(self, clock: IReactorTime, takers: Sequence[Taker] = ()) -> None:
         super().__init__()
+        self.name = "recording"  # ``getServiceNamed`` of the proxy finds it
         self._clock = clock
         self._takers = tuple(takers)
         self._recorders: dict[Spec | None, Recorder] = {}

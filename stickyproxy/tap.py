@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -141,12 +142,15 @@ def makeService(options: Options) -> IService:
         from stickyproxy.demo import make_service
 
         return make_service(reactor)
+    from stickyproxy.control.onsignal import OnSignal
     from stickyproxy.service import build
 
     assert options.configuration is not None
     program = _Program()
     try:
-        build(options.configuration, reactor, options.extensions).setServiceParent(program)
+        proxy = build(options.configuration, reactor, options.extensions)
+        proxy.setServiceParent(program)
+        OnSignal(signal.SIGUSR1, proxy.getServiceNamed("recording").reopen, reactor).setServiceParent(program)
     except (StickyproxyError, ValueError) as error:
         raise SystemExit(f"stickyproxy: {error}") from error
     return program
