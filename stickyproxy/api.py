@@ -53,7 +53,7 @@ def cluster_of(
     if own:
         affinity: IAffinity = own.get("affinity", cluster.affinity)
         balancer: IBalancer = own.get("balance", cluster.balancer)
-        cluster = Cluster(spec, cluster.members.values(), affinity, balancer)
+        cluster.configure(spec, cluster.members.values(), affinity, balancer)
     if spec.probe is not None:
         cluster.probing = probing_of(cluster, spec, reactor, extensions, Random())
     return cluster

@@ -30,7 +30,7 @@ from stickyproxy.sansio.health import (
 from stickyproxy.sansio.selection import Choice, Selected, unavailable
 
 if TYPE_CHECKING:
-    from stickyproxy.cluster import Member
+    from stickyproxy.member import Member
 
 #: Answers of 500 and more that say nothing of the backend: they are about what the client asked for.
 _CLIENTS_OWN = frozenset((501, 505))
@@ -40,31 +40,37 @@ _log = Logger()
 
 
 class ClusterHealth:
-    """Who of ``members`` is down; ``changed`` is told, with the ids of all that are.
-
-    ``ejecting``: when a member is taken out for what its clients meet; None: never.
-    """
+    """Who of ``members`` (which may change: then ``configure``) is down; ``changed`` is told, with the ids of all."""
 
     def __init__(
-        self,
-        cluster: str,
-        members: Mapping[str, Member],
-        ejecting: Ejecting | None,
-        changed: Callable[[frozenset[str]], object],
+        self, cluster: str, members: Mapping[str, Member], changed: Callable[[frozenset[str]], object]
     ) -> None:
         self.down: frozenset[str] = frozenset()
-        self.ejecting = ejecting
+        #: When a member is taken out for what its clients meet; None: never.
+        self.ejecting: Ejecting | None = None
         self.members = members
         self._cluster = cluster
         self._changed = changed
-        for member in members.values():
-            member.health = MemberHealth(member, self)
+
+    def configure(self, ejecting: Ejecting | None) -> None:
+        """Members may have come or gone, and these are the rules."""
+        self.ejecting = ejecting
+        for member in self.members.values():
+            if member.health is None:
+                member.health = MemberHealth(member, self)
+        self.update()
 
     def stop(self) -> None:
         """Whoever is ejected stays so."""
         for member in self.members.values():
             if member.health is not None:
                 member.health.stop()
+
+    def forget(self) -> None:
+        """Nobody looks at the members any more."""
+        self.stop()
+        for member in self.members.values():
+            member.health = None
 
     def may_eject(self) -> bool:
         """Whether the share of those that are down allows another."""
@@ -79,7 +85,7 @@ class ClusterHealth:
         self._changed(down)
         for id in newly:
             self.members[id].close_idle()
-        if len(down) == len(self.members):
+        if newly and len(down) == len(self.members):
             _log.error("No backend of {cluster} is up", cluster=self._cluster)
 
 
@@ -133,7 +139,6 @@ class MemberHealth:
         self.ejection = Ejection()
         self._member = member
         self._cluster = cluster
-        self._ejecting = cluster.ejecting
         self._reason = ""
         self._out_since = 0.0
         self._return: IDelayedCall | None = None
@@ -203,7 +208,7 @@ class MemberHealth:
             self._failed(f"it answers {status}", reached=True)
 
     def _failed(self, reason: str, *, reached: bool) -> None:
-        rules, now = self._ejecting, self._member.seconds()
+        rules, now = self._cluster.ejecting, self._member.seconds()
         if rules is None:
             return
         self.ejection = failed(self.ejection, reached=reached, now=now)

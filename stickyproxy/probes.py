@@ -5,6 +5,7 @@ What is asked is an extension's (``interfaces.IProbe``), what follows is decided
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -18,13 +19,14 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.endpoints import host_of
 from stickyproxy.config.named import Probe
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.errors import ProbeFailed
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.interfaces import IProbe, IProbeConnection, IProbed
+from stickyproxy.member import Member
 from stickyproxy.sansio.health import Standing, Thresholds
 from stickyproxy.sansio.proxyprotocol import proxy_header
 
@@ -128,7 +130,7 @@ class Probing(Service):
 
     def __init__(
         self,
-        members: list[Member],
+        members: Sequence[Member],
         probe: IProbe,
         spec: Probe,
         clock: IReactorTime,
@@ -138,30 +140,41 @@ class Probing(Service):
         preface: bytes = b"",
         slots: DeferredSemaphore | None = None,
     ) -> None:
-        self._members = members
         self._probe = probe
         self._spec = spec
         self._thresholds = Thresholds(spec.rise, spec.fall)
         self._timeout = spec.timeout or spec.interval
         self._clock = clock
         self._random = random.random
-        self._hosts = hosts
         self._preface = preface
         self._slots = slots or DeferredSemaphore(AT_ONCE)
-        self._watches: list[Deferred[None]] = []
+        self._watches: dict[Member, Deferred[None]] = {}
+        self.configure(members, hosts)
+
+    def configure(self, members: Sequence[Member], hosts: dict[str, str]) -> None:
+        """These are the members from now on: who stays is probed on as it was."""
+        self._members = members
+        self._hosts = hosts
+        for member in [member for member in self._watches if member not in members]:
+            self._watches.pop(member).cancel()
+        if self.running:
+            self._begin()
 
     def startService(self) -> None:
         super().startService()
-        for member in self._members:
-            watch = Deferred.fromCoroutine(self._watch(member))
-            watch.addErrback(_stopped)
-            self._watches.append(watch)
+        self._begin()
 
     def stopService(self) -> None:
         super().stopService()
-        watches, self._watches = self._watches, []
-        for watch in watches:
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
             watch.cancel()
+
+    def _begin(self) -> None:
+        for member in self._members:
+            if member not in self._watches:
+                self._watches[member] = Deferred.fromCoroutine(self._watch(member))
+                self._watches[member].addErrback(_stopped)
 
     async def _watch(self, member: Member) -> None:
         await self._pause(self._random() * self._spec.jitter * self._spec.interval)
@@ -188,7 +201,7 @@ class Probing(Service):
         try:
             await attempt
         except (Exception, CancelledError) as error:
-            if not self.running:
+            if not self.running or member not in self._members:
                 raise
             return str(error) or type(error).__name__
         finally:
@@ -220,14 +233,19 @@ def probing_of(
 ) -> Probing:
     """What probes the members of ``cluster`` while it runs; ``spec.probe`` is not None."""
     assert spec.probe is not None
-    name = spec.tls.server_name if spec.tls is not None else None
     return Probing(
         list(cluster.members.values()),
         make(extensions.of(IProbe)[spec.probe.name], spec.probe.options, cluster=spec.name, random=random),
         spec.probe,
         reactor,
         random,
-        hosts={backend.id: name or host_of(backend.endpoint) or "localhost" for backend in spec.backends},
+        hosts=hosts_of(spec),
         preface=proxy_header(spec.send_proxy_protocol, None, None),
         slots=slots,
     )
+
+
+def hosts_of(spec: ClusterSpec) -> dict[str, str]:
+    """By their ids, what the backends of a cluster are called in a Host field."""
+    name = spec.tls.server_name if spec.tls is not None else None
+    return {backend.id: name or host_of(backend.endpoint) or "localhost" for backend in spec.backends}

@@ -5,7 +5,7 @@ A request pays for appending one tuple, however many want it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -80,14 +80,22 @@ class Recording(MultiService):
         if recorder is None:
             takers = self._takers
             if spec is not None:
-                log = self._logs[spec] = AccessLog(spec)
-                log.setServiceParent(self)
+                log = AccessLog(spec)
+                log.setServiceParent(self)  # raises, where it cannot be opened
+                self._logs[spec] = log
                 takers = (log.write, *takers)
             elif not takers:
                 return None
             recorder = self._recorders[spec] = Recorder(takers, self._clock)
             recorder.setServiceParent(self)
         return recorder.record
+
+    def retain(self, specs: Collection[Spec | None]) -> None:
+        """Let go of the access logs of which no frontend has the specification."""
+        for spec in [spec for spec in self._recorders if spec not in specs]:
+            self._recorders.pop(spec).disownServiceParent()
+            if spec is not None:
+                self._logs.pop(spec).disownServiceParent()
 
     def flush(self) -> None:
         """Tell all that has happened until now."""

@@ -17,7 +17,7 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from stickyproxy.config.specs import Configuration, Frontend, Route
@@ -66,10 +66,15 @@ class PrivateMemory:
 
     def __init__(self) -> None:
         self.secret = os.urandom(_SECRET)
+        self._cells: dict[Region, bytearray] = {}
 
     def cells(self, region: Region) -> memoryview:
-        """Bytes of its own."""
-        return memoryview(bytearray(region.size))
+        """Bytes of its own, the same for the same region."""
+        return memoryview(self._cells.setdefault(region, bytearray(region.size)))
+
+    def provide(self, regions: Collection[Region]) -> None:
+        """Others are not needed any more."""
+        self._cells = {region: cells for region, cells in self._cells.items() if region in regions}
 
     def tallies(self, region: Region) -> Tallies | None:
         """None: nobody else counts."""

@@ -45,7 +45,11 @@ class Sweep:
     @classmethod
     def for_timeouts(cls, clock: IReactorTime, timeouts: list[float]) -> Sweep:
         """A sweep fine enough for the shortest of ``timeouts`` (seconds)."""
-        return cls(clock, max(0.02, min([0.5, *(seconds / 4 for seconds in timeouts)])))
+        return cls(clock, _period(timeouts))
+
+    def adapt(self, timeouts: list[float]) -> None:
+        """Be fine enough for these too: never coarser than before, for what is watched counts on the period it had."""
+        self.period = min(self.period, _period(timeouts))
 
     def after(self, seconds: float) -> float:
         """The deadline that lies ``seconds`` ahead."""
@@ -78,3 +82,7 @@ class Sweep:
                     self._log.failure("A deadline of {expiring!r} could not be kept", expiring=expiring)
         if self._watched:
             self._call = self._clock.callLater(self.period, self._sweep)
+
+
+def _period(timeouts: list[float]) -> float:
+    return max(0.02, min([0.5, *(seconds / 4 for seconds in timeouts)]))

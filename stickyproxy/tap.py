@@ -5,28 +5,15 @@ from __future__ import annotations
 import secrets
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from random import Random
-from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.python import usage
 
 from stickyproxy import __version__
-from stickyproxy.config import Configuration, ConfigurationErrors, Mistake, from_tables, load
-from stickyproxy.config.mistakes import Keys, dotted
-from stickyproxy.config.named import Named
-from stickyproxy.config.specs import BackendTLS, FrontendTLS
+from stickyproxy.config import Configuration, ConfigurationErrors, from_tables, load
 from stickyproxy.errors import StickyproxyError
-from stickyproxy.extensions import Extensions, find_extensions, make
-from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
+from stickyproxy.extensions import Extensions, find_extensions
 from stickyproxy.model import BackendState
-from stickyproxy.passwords import load_users
-from stickyproxy.sansio.sessions import SessionTable
-from stickyproxy.sansio.tokens import KeyRing
-from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
 DETAILS = f"""
@@ -107,6 +94,8 @@ class Options(usage.Options):
         try:
             self.extensions = find_extensions()
             self.configuration = self._load()
+            from stickyproxy.service import trial
+
             mistakes = list(trial(self.configuration, self.extensions, files=self["check"]))
             if mistakes:
                 raise ConfigurationErrors(mistakes)
@@ -177,55 +166,6 @@ def _choose_reactor() -> None:
         except ImportError:
             return  # no uvloop: Twisted has a default
         install()
-
-
-def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
-    """Mistakes that only show when parts are made: combinations of options, and (``files``) what PEM files hold."""
-    filled_in = {
-        "key_ring": KeyRing([bytes(16)]),
-        "clock": time.time,
-        "random": Random(0),
-        "sessions": SessionTable(time.time),
-    }
-    attempts: list[tuple[Keys, Callable[[], Any]]] = []
-    for cluster in configuration.clusters:
-        ours = {"cluster": cluster.name, "backends": cluster.backends}
-        for key, interface in (("balance", IBalancer), ("affinity", IAffinity)):
-            chosen: Named = getattr(cluster, key)
-            for named in chosen.links or (chosen,):
-                extension = extensions.of(interface)[named.name]
-                attempt = partial(make, extension, named.options, **filled_in, **ours)
-                attempts.append((("cluster", cluster.name, key), attempt))
-    for frontend in configuration.frontends:
-        if (inspect := frontend.inspect) is not None:
-            attempt = partial(make, extensions.of(IStreamInspector)[inspect.name], inspect.options)
-            attempts.append((("frontend", frontend.name, "inspect"), attempt))
-    if files:
-        attempts += [
-            (("cluster", c.name, "tls"), partial(_backend_tls, c.tls)) for c in configuration.clusters if c.tls
-        ]
-        attempts += [
-            (("frontend", f.name, "tls"), partial(_frontend_tls, f.tls)) for f in configuration.frontends if f.tls
-        ]
-        attempts += [
-            (("frontend", f.name, *keys, "users_file"), partial(load_users, access.users_file))
-            for f in configuration.frontends
-            for keys, access in f.accesses()
-            if access.users_file is not None
-        ]
-    for keys, try_it in attempts:
-        try:
-            try_it()
-        except (StickyproxyError, ValueError) as error:
-            yield Mistake(configuration.path, dotted(keys), str(error))
-
-
-def _frontend_tls(tls: FrontendTLS) -> None:
-    server_connection_creator(CertificateStore.load(tls.certificates), client_ca=tls.client_ca)
-
-
-def _backend_tls(tls: BackendTLS) -> None:
-    client_creator(tls.server_name or "localhost", ca=tls.ca, certificate=tls.certificate, verify=tls.verify)
 
 
 def summary(configuration: Configuration) -> str:

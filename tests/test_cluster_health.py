@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from stickyproxy.cluster import Member
 from stickyproxy.health import ClusterHealth
+from stickyproxy.member import Member
 from stickyproxy.model import Backend
 from stickyproxy.sansio.health import Ejecting, Standing, Thresholds, room
 from stickyproxy.testing import MemoryEndpoint
@@ -23,7 +23,8 @@ def test_no_more_than_the_share_is_out(count: int, share: float, steps: list[tup
     clock, rules = Clock(), Ejecting(failures=2, time=10.0, longest=40.0, max_share=share)
     members = {id: Member(Backend(id, ""), MemoryEndpoint(), clock, connect_timeout=5) for id in "abcd"[:count]}
     told: list[frozenset[str]] = []
-    health = ClusterHealth("app", members, rules, told.append)
+    health = ClusterHealth("app", members, told.append)
+    health.configure(rules)
     for number, event in steps:
         one = list(members.values())[number % count].health
         assert one is not None

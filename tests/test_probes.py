@@ -16,12 +16,13 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.named import Named, Probe
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.errors import ProbeFailed
 from stickyproxy.extensions import find_extensions, make
 from stickyproxy.interfaces import IProbe, IProbeConnection, IProbed
+from stickyproxy.member import Member
 from stickyproxy.model import Backend
 from stickyproxy.probes import ProbeConnection, Probed, probing_of
 from stickyproxy.sansio.affinity import NoAffinity

@@ -14,7 +14,8 @@ from stickyproxy import __version__
 from stickyproxy.config import Configuration, load
 from stickyproxy.config.named import Named
 from stickyproxy.extensions import find_extensions
-from stickyproxy.tap import Options, makeService, trial
+from stickyproxy.service import trial
+from stickyproxy.tap import Options, makeService
 
 ROOT = Path(__file__).parent.parent
 A = "a=tcp:127.0.0.1:9001"

@@ -5,7 +5,7 @@ Durations are seconds (float), sizes are bytes (int), None is "unlimited" or abs
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -82,6 +82,11 @@ class Sessions:
             "Clients never see these fields."
         ),
     )
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """How long and how many, for a ``SessionTable``."""
+        return {"idle": self.idle, "lifetime": self.lifetime, "size": self.size, "memory": self.memory}
 
     @property
     def policies(self) -> Policies:

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from stickyproxy import __version__
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config import Configuration
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.control.refusal import Refusal
@@ -29,6 +29,7 @@ from stickyproxy.control.snapshot import (
     frontend_report,
     table_of,
 )
+from stickyproxy.member import Member
 from stickyproxy.model import BackendState
 
 #: Backends that are looked at before others have their turn: about a millisecond.
@@ -57,8 +58,12 @@ class Running(Protocol):
     """What ``LocalControls`` needs of a running proxy: ``service.Proxy``."""
 
     configuration: Configuration
-    clusters: dict[str, Cluster]
-    frontends: dict[str, Serving]
+
+    @property
+    def clusters(self) -> Mapping[str, Cluster]: ...
+
+    @property
+    def frontends(self) -> Mapping[str, Serving]: ...
 
 
 class LocalControls:

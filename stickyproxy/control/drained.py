@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.control.draining import Connection
+from stickyproxy.member import Member
 from stickyproxy.model import BackendState
 from stickyproxy.sansio.affinity.chain import ChainAffinity
 from stickyproxy.sansio.affinity.table import TableAffinity

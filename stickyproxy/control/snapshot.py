@@ -6,16 +6,16 @@ Times are seconds since the epoch, durations seconds. ``docs/admin.md`` tells wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
-import attrs
 from twisted.internet.interfaces import IAddress
 from twisted.python.reflect import qual
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
+from stickyproxy.member import Member
 from stickyproxy.model import Backend, BackendState
 from stickyproxy.relay import Relay
 from stickyproxy.sansio.sessions import SessionTable
@@ -31,18 +31,20 @@ _WHY = {
 }
 
 
-@attrs.define
-class Serving:
-    """A frontend that runs. ``connections`` are those that are open, ``certificates`` the first is the default."""
+class Serving(Protocol):
+    """A frontend that runs."""
 
-    connections: Collection[Any]
-    certificates: tuple[Certificate, ...] = ()
-    addresses: list[IAddress] = attrs.field(factory=list)  #: where it listens, port 0 resolved
+    @property
+    def connections(self) -> Collection[Any]:
+        """Those that are open."""
 
-    def listens(self, address: IAddress) -> IAddress:
-        """One more address; a callback of a Deferred."""
-        self.addresses.append(address)
-        return address
+    @property
+    def certificates(self) -> Sequence[Certificate]:
+        """The first is the default."""
+
+    @property
+    def addresses(self) -> Collection[IAddress]:
+        """Where it listens, port 0 resolved."""
 
 
 def address_text(address: Any) -> str:

@@ -29,8 +29,8 @@ from stickyproxy.sansio.http1 import HeadCollector, parse_response_head
 from stickyproxy.sweep import NEVER, Sweep
 
 if TYPE_CHECKING:
-    from stickyproxy.cluster import Member
     from stickyproxy.exchange.exchange import Exchange
+    from stickyproxy.member import Member
     from stickyproxy.relay import Relay
 
 #: Reads of a connection that is lost, for an early answer: about a megabyte.

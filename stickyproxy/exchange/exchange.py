@@ -15,10 +15,11 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError, NoBackend
 from stickyproxy.exchange.connection import BackendConnection, open_connection
 from stickyproxy.exchange.reading import ReadClient
+from stickyproxy.member import Member
 from stickyproxy.model import CHUNKED, Arrival, Field, RequestHead, ResponseHead
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.selection import Choice, Selected

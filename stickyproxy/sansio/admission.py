@@ -31,10 +31,16 @@ class Admission:
 
     def __init__(self, limit: int | None, per_address: int | None, exempt: Networks = NOBODY) -> None:
         self.open = 0  #: admitted, and not yet left
+        self._by_block: Counter[str] = Counter()
+        self._limit, self._per_address, self._exempt = limit, per_address, exempt
+
+    def configure(self, limit: int | None, per_address: int | None, exempt: Networks = NOBODY) -> None:
+        """What holds for the next connections. Under another rule for addresses their counts begin anew."""
+        if (per_address, exempt) != (self._per_address, self._exempt):
+            self._by_block.clear()
         self._limit = limit
         self._per_address = per_address
         self._exempt = exempt
-        self._by_block: Counter[str] = Counter()
 
     def admit(self, host: str) -> HTTPError | None:
         """Count a connection of ``host`` (as text), who ``leave``s later; or say why there is no room for it."""
@@ -54,7 +60,7 @@ class Admission:
         self.open += change
         if block is not None:
             self._by_block[block] += change
-            if not self._by_block[block]:
+            if self._by_block[block] <= 0:  # who leaves may have come under another rule
                 del self._by_block[block]
 
     def _elsewhere(self, block: str | None) -> int:

@@ -51,10 +51,7 @@ class SessionTable:
         memory: int = 64 * 1024 * 1024,
     ) -> None:
         self._clock = clock
-        self._idle = _NEVER if idle is None else idle
-        self._lifetime = _NEVER if lifetime is None else lifetime
-        self._size = size
-        self._limit = memory
+        self.configure(idle=idle, lifetime=lifetime, size=size, memory=memory)
         self._bytes = 0
         self._count = 0
         self._numbers: dict[bytes, int] = {}
@@ -67,6 +64,13 @@ class SessionTable:
         self._next = array("i", [_HEAD])  # towards those that were seen longer ago
         self._before = array("i", [_HEAD])
         self._free: list[int] = []
+
+    def configure(self, *, idle: float | None, lifetime: float | None, size: int, memory: int) -> None:
+        """What holds from now on; sessions that there are keep the lifetime that they have been given."""
+        self._idle = _NEVER if idle is None else idle
+        self._lifetime = _NEVER if lifetime is None else lifetime
+        self._size = size
+        self._limit = memory
 
     def __len__(self) -> int:
         """How many sessions there are, those included that are idle too long and were not looked for."""

@@ -11,7 +11,7 @@ from stickyproxy.config import ConfigurationErrors, from_tables
 from stickyproxy.config.accepted import CaddyCookie, EnvoyCookie, HAProxyCookie, NginxCookie, TraefikCookie
 from stickyproxy.config.endpoints import address_of
 from stickyproxy.extensions import find_extensions
-from stickyproxy.tap import trial
+from stickyproxy.service import trial
 
 FILE = """
 frontend.web = {{ listen = "tcp:8080", cluster = "app" }}

@@ -8,11 +8,12 @@ from random import Random
 import pytest
 from twisted.internet.task import Clock
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config import specs
 from stickyproxy.config.named import Named
 from stickyproxy.control.drained import BackendSubject, session_count
 from stickyproxy.control.draining import COUNTING, TICK, Connection, Drain, Manner, Stage
+from stickyproxy.member import Member
 from stickyproxy.model import Arrival, Backend, BackendState
 from stickyproxy.sansio.affinity import ChainAffinity, CookieAffinity, NoAffinity
 from stickyproxy.sansio.affinity.table import TableAffinity

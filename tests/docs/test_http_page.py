@@ -12,8 +12,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import Clock
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config import specs
+from stickyproxy.member import Member
 from stickyproxy.model import Backend, BackendState
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.affinity import NoAffinity

@@ -118,7 +118,8 @@ def test_the_page_shows_the_example_as_it_is() -> None:
 IMPORTS = """
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
+from stickyproxy.member import Member
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.model import Backend
 from stickyproxy.sansio.affinity import NoAffinity

@@ -8,9 +8,10 @@ from random import Random
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config import specs
 from stickyproxy.interfaces import IAffinity
+from stickyproxy.member import Member
 from stickyproxy.model import Entry
 from stickyproxy.passwords import Passwords
 from stickyproxy.sansio.affinity import CookieAffinity

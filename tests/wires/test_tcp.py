@@ -10,9 +10,10 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from zope.interface import alsoProvides, implementer
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import IAffinity
+from stickyproxy.member import Member
 from stickyproxy.model import Backend, BackendState, Entry, OpenEntry, Outcome, Peer, RelayEntry, Side
 from stickyproxy.sansio.affinity import NoAffinity, TableAffinity
 from stickyproxy.sansio.balancing import RoundRobin

@@ -20,8 +20,9 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.member import Member
 from stickyproxy.model import Backend
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.balancing import RoundRobin

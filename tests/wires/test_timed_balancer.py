@@ -12,9 +12,10 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.interfaces import ITimedBalancer
+from stickyproxy.member import Member
 from stickyproxy.model import Arrival, Backend
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sweep import Sweep

@@ -10,12 +10,13 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config.health import Eject
 from stickyproxy.config.named import Probe
 from stickyproxy.config.sessions import Sessions
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Limits
+from stickyproxy.member import Member
 from stickyproxy.model import Arrival, Backend, Outcome
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.balancing import RoundRobin

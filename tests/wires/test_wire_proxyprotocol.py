@@ -19,9 +19,10 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from stickyproxy.addresses import proxied_address
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.config import specs
 from stickyproxy.interfaces import IBalancer
+from stickyproxy.member import Member
 from stickyproxy.model import Backend, Peer
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.proxyprotocol import header_v1, header_v2

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stickyproxy.cluster import Member
 from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
+from stickyproxy.member import Member
 from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, HTTPEntry, Outcome, RelayEntry, RequestHead, ResponseHead
 from stickyproxy.relay import Relay, RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk

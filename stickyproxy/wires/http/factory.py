@@ -27,11 +27,11 @@ from stickyproxy.sansio.http1 import HeadCollector
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import proxy_header
-from stickyproxy.sansio.routing import has_dot_segments
+from stickyproxy.sansio.routing import RouteTable, has_dot_segments
 from stickyproxy.sansio.upgrade import Offer
 from stickyproxy.sharing import Memory, PrivateMemory
 from stickyproxy.sweep import Sweep
-from stickyproxy.wires.http.door import destinations
+from stickyproxy.wires.http.door import Destination, destinations
 from stickyproxy.wires.http.frontend import HTTPFrontend
 
 Record = Callable[[Entry], None]
@@ -61,21 +61,28 @@ class HTTPFrontendFactory(Factory):
         memory: Memory | None = None,
     ) -> None:
         self.name = spec.name
-        self.timeouts = spec.timeouts
-        self.limits = spec.limits
         self.sweep = sweep
-        self.keep_alive_allowance = sweep.period + spec.timeouts.keep_alive
-        self.body_allowance = sweep.period + spec.timeouts.body
-        self._body_rate = spec.limits.body_rate or None
         self.connections: set[Any] = set()  #: that are open; they can ``abort()`` and ``drain()``
-        self._find = destinations(spec, clusters, sweep.seconds, passwords, memory or PrivateMemory()).find
-        self._wary = any(route.access is not None for route in spec.routes)
-        self._trusted = Networks(spec.trusted_proxies)
-        self._secure = secure
         self._ids = b"%016x-" % random.getrandbits(64)
         self._count = itertools.count(1)
         self.now = now
         self._date = DateClock()
+        routes = destinations(spec, clusters, sweep.seconds, passwords, memory or PrivateMemory())
+        self.configure(spec, routes, secure=secure, record=record)
+
+    def configure(
+        self, spec: FrontendSpec, routes: RouteTable[Destination], *, secure: bool, record: Record | None
+    ) -> None:
+        """Be as ``spec`` says from now on, for the next requests of open connections too."""
+        self.timeouts = spec.timeouts
+        self.limits = spec.limits
+        self.keep_alive_allowance = self.sweep.period + spec.timeouts.keep_alive
+        self.body_allowance = self.sweep.period + spec.timeouts.body
+        self._body_rate = spec.limits.body_rate or None
+        self._find = routes.find
+        self._wary = any(route.access is not None for route in spec.routes)
+        self._trusted = Networks(spec.trusted_proxies)
+        self._secure = secure
         self.record = record
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPFrontend:  # type: ignore[override]

@@ -50,19 +50,43 @@ class TCPFrontendFactory(Factory):
         cluster_for: Callable[[bytes | None], Cluster | None] | None = None,
     ) -> None:
         self.name = name
+        self.sweep = sweep
+        self.frontend_protocol = frontend_protocol
+        self.backend_protocol = backend_protocol
+        self.now = now
+        self.connections: set[FrontendProtocol] = set()
+        self.configure(
+            cluster,
+            idle=idle,
+            handshake=handshake,
+            record=record,
+            opens=opens,
+            gate=gate,
+            inspector=inspector,
+            cluster_for=cluster_for,
+        )
+
+    def configure(
+        self,
+        cluster: Cluster | None,
+        *,
+        idle: float,
+        handshake: float,
+        record: Callable[[Entry], object] | None,
+        opens: bool,
+        gate: Gate | None,
+        inspector: IStreamInspector | None,
+        cluster_for: Callable[[bytes | None], Cluster | None] | None,
+    ) -> None:
+        """What holds for the next connections."""
         self.cluster = cluster
         self.cluster_for = cluster_for or (lambda key: cluster)
         self.inspector = inspector
-        self.sweep = sweep
         self.idle = idle
         self.handshake = handshake
-        self.frontend_protocol = frontend_protocol
-        self.backend_protocol = backend_protocol
         self.record = record
         self.opens = opens and record is not None
-        self.now = now
         self.gate = gate
-        self.connections: set[FrontendProtocol] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> FrontendProtocol | None:  # type: ignore[override]  # of this factory
         peer = peer_of(addr)

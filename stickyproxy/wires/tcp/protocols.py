@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyproxy.addresses import TLVs, connection_of, peer_of, set_no_delay
-from stickyproxy.cluster import Cluster, Member
+from stickyproxy.cluster import Cluster
 from stickyproxy.errors import SessionLost
+from stickyproxy.member import Member
 from stickyproxy.model import Arrival, OpenEntry, Outcome, Peer, RelayEntry
 from stickyproxy.relay import GRACE, Relay, RelayEnd
 from stickyproxy.sansio.proxyprotocol import proxy_header

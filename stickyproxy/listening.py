@@ -1,0 +1,160 @@
+"""Listening endpoints that may outlive what they listen for. Floor 3.
+
+A reload changes what the next connection gets, and lets the socket be: in between nobody is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stickyproxy.errors import StickyproxyError
+
+#: Connections that may wait for being accepted, where the endpoint does not say otherwise; the system may allow fewer.
+BACKLOG = 1024
+#: ``listen(description, factory)``: makes ``factory`` serve an endpoint string.
+Listen = Callable[[str, IProtocolFactory], Deferred[IListeningPort]]
+
+
+class CannotListen(StickyproxyError):
+    """An endpoint is taken, or not for us to take."""
+
+
+def listen_on(reactor: Any) -> Listen:
+    """Listens on the endpoints of ``reactor``."""
+    return lambda description, factory: server_endpoint(reactor, description).listen(factory)
+
+
+def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """Twisted lets 50 connections wait for being accepted; the rest of a crowd would try again a second later."""
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    if description.startswith(("tcp:", "tcp6:", "unix:")) and ":backlog=" not in description:
+        with suppress(TypeError):  # it is given already, by its place
+            endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
+    return endpoint
+
+
+@implementer(IProtocolFactory)
+class Switch:
+    """A factory in front of another, ``wrapped``, which may be changed: connections that are open keep theirs."""
+
+    def __init__(self, wrapped: IProtocolFactory) -> None:
+        self._wrapped = wrapped
+        self._ports = 0
+
+    @property
+    def wrapped(self) -> IProtocolFactory:
+        return self._wrapped
+
+    @wrapped.setter
+    def wrapped(self, factory: IProtocolFactory) -> None:
+        before, self._wrapped = self._wrapped, factory
+        if before is not factory:
+            for _ in range(self._ports):
+                factory.doStart()
+                before.doStop()
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        return self._wrapped.buildProtocol(addr)
+
+    def doStart(self) -> None:
+        self._ports += 1
+        self._wrapped.doStart()
+
+    def doStop(self) -> None:
+        self._ports -= 1
+        self._wrapped.doStop()
+
+
+class Listener(Service):
+    """Listens on the endpoint ``description`` for ``frontend`` (a name). ``listening`` fires with the address.
+
+    ``switch.wrapped`` is what serves; both may be changed while it listens. Port 0 is resolved in the address.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, frontend: str, description: str, listen: Listen, factory: IProtocolFactory, reactor: Any
+    ) -> None:
+        self.listening: Deferred[IAddress] = Deferred()
+        self.address: IAddress | None = None  #: where it listens, None: it does not
+        self.frontend = frontend
+        self.description = description
+        self.switch = Switch(factory)
+        self._listen = listen
+        self._reactor = reactor
+        self._port: Deferred[IListeningPort] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen, while we may still have the privileges for it. Raises ``CannotListen``."""
+        refusals: list[Failure] = []
+        self._begin().addErrback(refusals.append)
+        for refusal in refusals:
+            refusal.raiseException()
+
+    def startService(self) -> None:
+        super().startService()
+        if self._port is None:
+            self.privilegedStartService()
+
+    async def open(self) -> None:
+        """Listen before it is started, and wait until it does. Raises ``CannotListen``."""
+        await self._begin()
+
+    def stopService(self) -> Deferred[Any]:
+        """Listen no more; the connections that it has given away are none of its business."""
+        super().stopService()
+        port, self._port, self.address = self._port, None, None
+        return Deferred.fromCoroutine(_stop(port)) if port is not None else succeed(None)
+
+    def _begin(self) -> Deferred[None]:
+        begun: Deferred[None] = Deferred()
+        self._port = self._listen(self.description, self.switch)
+        self._port.addCallbacks(self._listens, self._refused)
+        self._port.addCallbacks(partial(_pass, begun), begun.errback)
+        return begun
+
+    def _refused(self, refusal: Failure) -> Failure:
+        self._port = None
+        reason = getattr(refusal.value, "socketError", None) or refusal.value
+        reason = getattr(reason, "strerror", None) or reason
+        error = CannotListen(f"frontend {self.frontend} cannot listen on {self.description}: {reason}")
+        error.__cause__ = refusal.value
+        return Failure(error)
+
+    def _listens(self, port: IListeningPort) -> IListeningPort:
+        self.address = port.getHost()
+        self._reactor.callWhenRunning(self._tell, self.address)
+        self.listening.callback(self.address)
+        return port
+
+    def _tell(self, address: IAddress) -> None:
+        """Nobody is served, and no signal obeyed, before the reactor runs."""
+        self._log.info(
+            "Frontend {frontend} listens on {endpoint}: {address}",
+            frontend=self.frontend,
+            endpoint=self.description,
+            address=address,
+        )
+
+
+def _pass(begun: Deferred[None], port: IListeningPort) -> IListeningPort:
+    begun.callback(None)
+    return port
+
+
+async def _stop(listening: Deferred[IListeningPort]) -> None:
+    port = await listening
+    if port is not None:
+        await maybeDeferred(port.stopListening)

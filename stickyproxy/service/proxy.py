@@ -1,0 +1,261 @@
+"""A running configuration, and how it becomes another one: ``build`` gives a service for any Twisted program. Floor 6.
+
+A reload touches only what differs. It makes all that is new first, listening sockets too; any of that may fail, and
+then nothing has changed. What follows cannot fail, and happens in one turn of the reactor: no client meets a half.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, maybeDeferred
+
+from stickyproxy.cluster import Cluster
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.config.specs import Configuration
+from stickyproxy.extensions import Extensions
+from stickyproxy.listening import Listen, Listener, listen_on
+from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
+from stickyproxy.probes import AT_ONCE, Probing, hosts_of, probing_of
+from stickyproxy.recording import Recording
+from stickyproxy.sansio.sessions import SessionTable
+from stickyproxy.service.clusters import ClusterDraft, Means, session_table
+from stickyproxy.service.frontends import Frontend, FrontendDraft
+from stickyproxy.sharing import Memory, PrivateMemory, regions_of
+from stickyproxy.sweep import Sweep
+
+
+class Proxy(MultiService):
+    """A running configuration.
+
+    ``listen`` makes a factory serve an endpoint string, None: ``reactor`` does. ``secret`` is the key of clusters that
+    are given none (32 bytes), None: a random one. ``memory`` is shared with other processes, None: with none.
+    """
+
+    configuration: Configuration
+
+    def __init__(
+        self,
+        reactor: Any,
+        extensions: Extensions,
+        *,
+        listen: Listen | None = None,
+        secret: bytes | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__()
+        self.clusters: dict[str, Cluster] = {}
+        self.frontends: dict[str, Frontend] = {}
+        self.listeners: dict[str, Listener] = {}  #: by their endpoint strings
+        self.reactor = reactor
+        self.extensions = extensions
+        self.recording = Recording(reactor)
+        self.recording.setServiceParent(self)
+        self.sweep = Sweep(reactor)
+        self.random = Random()
+        self.secret = secret or os.urandom(32)
+        self.memory: Memory = memory or PrivateMemory()
+        self.stores: dict[tuple[bool, str], SessionTable] = {}  #: by whether it is a group's, and the name
+        self.passwords: dict[Path, tuple[dict[bytes, bytes], Passwords]] = {}  #: and who they are for
+        self._listen = listen or listen_on(reactor)
+        self._reloading = DeferredLock()
+        self._slots = DeferredSemaphore(AT_ONCE)
+        self._probings: dict[str, tuple[Any, Probing]] = {}
+        self._threads: VerifyingThreads | None = None
+        self._left: list[Frontend] = []  # that are no more, while they have connections
+
+    async def _stop(self) -> None:
+        await maybeDeferred(super().stopService)
+        for frontend in (*self.frontends.values(), *self._left):
+            frontend.abort()
+        for cluster in self.clusters.values():
+            cluster.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, and end every connection."""
+        return Deferred.fromCoroutine(self._stop())
+
+    # A configuration, and the next one.
+
+    def begin(self, configuration: Configuration) -> None:
+        """Be ``configuration``, before anything is started. Raises as ``build`` does."""
+        draft = Draft(self, configuration)
+        self._apply(draft, draft.listeners(self._listen))
+
+    def reconfigure(self, configuration: Configuration) -> Deferred[None]:
+        """Become ``configuration``. Fails as ``build`` does, and with ``CannotListen``; then nothing has changed."""
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reconfigure(configuration)))
+
+    async def _reconfigure(self, configuration: Configuration) -> None:
+        opened: list[Listener] = []
+        try:
+            draft = Draft(self, configuration)
+            for listener in draft.listeners(self._listen):
+                await listener.open()
+                opened.append(listener)
+        except BaseException:
+            self._retain_logs(self.configuration)
+            for listener in opened:
+                await listener.stopService()
+            raise
+        self._apply(draft, opened)
+
+    def _apply(self, draft: Draft, listeners: list[Listener]) -> None:
+        """What does not fail."""
+        self.configuration = configuration = draft.configuration
+        self.sweep.adapt(_timeouts(configuration))
+        self.stores = draft.stores
+        self.passwords = draft.passwords
+        for spec in configuration.clusters:
+            self.stores[store_of(spec)].configure(**spec.sessions.kept)
+        gone = [cluster for name, cluster in self.clusters.items() if name not in draft.clusters]
+        self.clusters = {name: each.apply() for name, each in draft.clusters.items()}
+        for cluster in gone:
+            cluster.stop()
+        left = [each for name, each in self.frontends.items() if draft.drops(name)]
+        self._left = [each for each in (*self._left, *left) if each.factory.connections]
+        self.frontends = {name: each.apply() for name, each in draft.frontends.items()}
+        for listener in listeners:
+            self.listeners[listener.description] = listener
+            listener.setServiceParent(self)
+        self._direct_listeners()
+        self._probe()
+        self._retain_logs(configuration)
+        if isinstance(self.memory, PrivateMemory):
+            self.memory.provide(regions_of(configuration))
+
+    def _direct_listeners(self) -> None:
+        """Each listens for the frontend that the configuration says, and those that it does not name, no more."""
+        for frontend in self.frontends.values():
+            frontend.listeners = [self.listeners[endpoint] for endpoint in frontend.spec.listen]
+        wanted = {endpoint: name for name, each in self.frontends.items() for endpoint in each.spec.listen}
+        for endpoint, listener in list(self.listeners.items()):
+            name = wanted.get(endpoint)
+            if name is None:
+                del self.listeners[endpoint]
+                listener.disownServiceParent()
+            else:
+                listener.frontend = name
+                listener.switch.wrapped = self.frontends[name].outer
+
+    def _probe(self) -> None:
+        """The clusters that are to be probed are, while this runs."""
+        before, self._probings = self._probings, {}
+        for spec in self.configuration.clusters:
+            if spec.probe is None:
+                continue
+            cluster, made = self.clusters[spec.name], (spec.probe, spec.tls, spec.send_proxy_protocol)
+            if before.get(spec.name, (None,))[0] == made:
+                self._probings[spec.name] = before.pop(spec.name)
+                self._probings[spec.name][1].configure(list(cluster.members.values()), hosts_of(spec))
+                continue
+            probing = probing_of(cluster, spec, self.reactor, self.extensions, self.random, self._slots)
+            self._probings[spec.name] = made, probing
+            probing.setServiceParent(self)
+        for _, probing in before.values():
+            probing.disownServiceParent()
+
+    def _retain_logs(self, configuration: Configuration) -> None:
+        self.recording.retain({frontend.access_log for frontend in configuration.frontends})
+
+    def verifying_threads(self) -> VerifyingThreads:
+        """In which passwords are verified, if anybody needs one."""
+        if self._threads is None:
+            self._threads = VerifyingThreads(self.reactor)
+            self._threads.setServiceParent(self)
+        return self._threads
+
+
+class Draft:
+    """All that ``configuration`` wants and ``proxy`` does not have. Making it may fail, and changes nothing."""
+
+    def __init__(self, proxy: Proxy, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._proxy = proxy
+        directory = configuration.path.parent if configuration.path else None
+        reactor, random, turn = proxy.reactor, proxy.random, proxy.sweep.turn
+        self._means = Means(reactor, proxy.extensions, random, turn, proxy.secret, directory, proxy.memory)
+        specs = configuration.clusters
+        self.stores = {store_of(spec): proxy.stores.get(store_of(spec)) or session_table(spec) for spec in specs}
+        self.clusters = {
+            spec.name: ClusterDraft(spec, self._means, self.stores[store_of(spec)], proxy.clusters.get(spec.name))
+            for spec in specs
+        }
+        self.passwords = self._load_passwords()
+        self.frontends = self._draw_frontends()
+
+    def drops(self, name: str) -> bool:
+        """Whether the frontend of the proxy with this name is no more, or another."""
+        draft = self.frontends.get(name)
+        return draft is None or draft.frontend is not self._proxy.frontends[name]
+
+    def listeners(self, listen: Listen) -> list[Listener]:
+        """For the endpoints that nobody listens on yet."""
+        return [
+            Listener(name, endpoint, listen, draft.outer, self._proxy.reactor)
+            for name, draft in self.frontends.items()
+            for endpoint in draft.spec.listen
+            if endpoint not in self._proxy.listeners
+        ]
+
+    def _draw_frontends(self) -> dict[str, FrontendDraft]:
+        proxy, running = self._proxy, self._proxy.frontends
+        clusters = {name: draft.cluster for name, draft in self.clusters.items()}
+        passwords = {path: each for path, (_, each) in self.passwords.items()}
+        drafts = {}
+        for spec in self.configuration.frontends:
+            before = running.get(spec.name)
+            if before is not None and before.spec.protocol != spec.protocol:
+                before = None
+            record = proxy.recording.record(spec.access_log)
+            drafts[spec.name] = FrontendDraft(spec, self._means, proxy.sweep, clusters, passwords, record, before)
+        return drafts
+
+    def _load_passwords(self) -> dict[Path, tuple[dict[bytes, bytes], Passwords]]:
+        """By their files, those of every ``users_file``, as it is now; each is read once."""
+        found = (access for frontend in self.configuration.frontends for _, access in frontend.accesses())
+        loaded = {}
+        for path in sorted({access.users_file for access in found if access.users_file is not None}):
+            users, before = load_users(path), self._proxy.passwords.get(path)
+            if before is None or before[0] != users:
+                run, clock = self._proxy.verifying_threads().run, self._proxy.reactor.seconds
+                before = users, Passwords(users, run, os.urandom(32), clock)
+            loaded[path] = before
+        return loaded
+
+
+def build(
+    configuration: Configuration,
+    reactor: Any,
+    extensions: Extensions,
+    *,
+    listen: Listen | None = None,
+    secret: bytes | None = None,
+    memory: Memory | None = None,
+) -> Proxy:
+    """The service of a whole configuration; nothing listens before it is started. The rest is as for ``Proxy``.
+
+    Raises ``TLSConfigurationError``, ``KeyFileError``, ``UsersFileError`` and ``ValueError`` for what the files that it
+    names do not hold.
+    """
+    proxy = Proxy(reactor, extensions, listen=listen, secret=secret, memory=memory)
+    proxy.begin(configuration)
+    return proxy
+
+
+def store_of(spec: ClusterSpec) -> tuple[bool, str]:
+    """Which store has the sessions of a cluster: that of its group, or its own."""
+    group = spec.sessions.group
+    return (False, spec.name) if group is None else (True, group)
+
+
+def _timeouts(configuration: Configuration) -> list[float]:
+    """Seconds, of all that is timed by the sweep."""
+    timeouts = [seconds for frontend in configuration.frontends for seconds in attrs.astuple(frontend.timeouts)]
+    timeouts += [f.inspect.timeout for f in configuration.frontends if f.inspect and f.inspect.timeout]
+    return timeouts + [seconds for cluster in configuration.clusters for seconds in attrs.astuple(cluster.timeouts)]
