@@ -68,6 +68,12 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Networks) and self._networks == other._networks
+
+    def __hash__(self) -> int:
+        return hash(self._networks)
+
     def __repr__(self) -> str:
         return f"<Networks {' '.join(map(str, self._networks)) or 'none'}>"
 
