@@ -8,7 +8,7 @@ sessions or bytes than allowed.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from zope.interface import implementer
@@ -81,16 +81,16 @@ class SessionTable:
         """Bytes that the sessions take, nearly."""
         return self._bytes
 
-    def find(self, key: bytes) -> str | None:
+    def find(self, key: bytes) -> str | Awaitable[str | None] | None:
         """The backend of the session with this key, which is seen by that."""
         number = self._numbers.get(key)
         if number is None:
-            return None
+            return self._missing(key)
         now = self._clock()
         seen = self._seen
         if now - seen[number] > self._idle or (now >= self._ends and now >= self._until[number]):
             self._drop(number)
-            return None
+            return self._missing(key)
         seen[number] = now
         following = self._next
         first = following[_HEAD]
@@ -134,8 +134,7 @@ class SessionTable:
         """All of them, the last seen first."""
         number = self._next[_HEAD]
         while number != _HEAD:
-            backend = self._ids[self._backends[number]]
-            yield Session(self._keys_of(number), backend, self._seen[number], self._until[number])
+            yield self._session(number)
             number = self._next[number]
 
     def all_keys(self) -> list[bytes]:
@@ -147,29 +146,79 @@ class SessionTable:
         number = self._numbers.get(key)
         if number is None:
             return None
-        backend = self._ids[self._backends[number]]
-        return Session(self._keys_of(number), backend, self._seen[number], self._until[number])
-
-    def restore(self, session: Session) -> None:
-        """``session`` was known elsewhere, by the same clock, and is here: give those first that were seen first."""
-        self.bind(session.keys, session.backend)
-        number = self._numbers.get(session.keys[-1])
-        if number is not None:  # there was room for it
-            self._seen[number] = session.seen
-            self._until[number] = session.until
-            self._ends = min(self._ends, session.until)
+        return self._session(number)
 
     def counts(self) -> dict[str, int]:
         """How many sessions each backend has, without those that are over and were not looked for."""
         counts = dict.fromkeys(self._ids, 0)
         now, number = self._clock(), self._next[_HEAD]
-        while number != _HEAD and now - self._seen[number] <= self._idle:
-            if now < self._until[number]:
+        while number != _HEAD:
+            if now - self._seen[number] <= self._idle and now < self._until[number]:
                 counts[self._ids[self._backends[number]]] += 1
             number = self._next[number]
         return counts
 
+    # As others tell it.
+
+    def restore(self, session: Session) -> None:
+        """It was known elsewhere, by the same clock, and is here: with these keys and no others, which no other has.
+
+        Give those first that were seen first.
+        """
+        keys, backend_id, seen, until = session
+        number = self._numbers.get(keys[0], _HEAD)
+        if number == _HEAD:
+            number = self._new(seen)
+            self._seen[number] = seen
+        else:
+            self._unlink(number)
+            self._seen[number] = max(seen, self._seen[number])
+            for key in self._keys_of(number):
+                if key not in keys:
+                    self._forget_key(key)
+            self._set_keys(number, keys[:1])
+        self._backends[number] = self._id(backend_id)
+        self._until[number] = until
+        self._ends = min(self._ends, until)
+        self._link(number)
+        self._give(number, keys)
+        self._make_room(self._clock())
+
+    def take_away(self, keys: Iterable[bytes]) -> None:
+        """No session has these keys."""
+        for key in keys:
+            number = self._numbers.get(key)
+            if number is not None:
+                self._drop_key(number, key)
+
+    def see(self, key: bytes, seen: float) -> bool:
+        """The session with ``key`` was seen then, somewhere; whether that is news."""
+        number = self._numbers.get(key)
+        if number is None or seen <= self._seen[number]:
+            return False
+        self._seen[number] = seen
+        self._unlink(number)
+        self._link(number)
+        return True
+
     # Sessions.
+
+    def _missing(self, key: bytes) -> Awaitable[str | None] | None:
+        """What ``find`` says where there is none."""
+        return None
+
+    def _session(self, number: int) -> Session:
+        return Session(
+            self._keys_of(number), self._ids[self._backends[number]], self._seen[number], self._until[number]
+        )
+
+    def _reach(self, keys: Iterable[bytes]) -> tuple[bytes, ...]:
+        """All keys of the sessions that have any of ``keys``, and those that none has."""
+        reached: dict[bytes, None] = {}
+        for key in keys:
+            number = self._numbers.get(key)
+            reached.update(dict.fromkeys((key,) if number is None else self._keys_of(number)))
+        return tuple(reached)
 
     def _number(self, key: bytes, now: float) -> int:
         """The session that has ``key`` and is not over, or none."""
