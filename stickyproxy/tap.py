@@ -11,6 +11,8 @@ from twisted.python import usage
 
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, ConfigurationErrors, from_tables, load
+from stickyproxy.control.controls import LocalControls
+from stickyproxy.control.service import AdminService
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions
 from stickyproxy.model import BackendState
@@ -140,6 +142,8 @@ def makeService(options: Options) -> IService:
         proxy = build(options.configuration, reactor, options.extensions)
         proxy.setServiceParent(program)
         OnSignal(signal.SIGUSR1, proxy.getServiceNamed("recording").reopen, reactor).setServiceParent(program)
+        if (admin := options.configuration.admin) is not None:
+            AdminService(admin, LocalControls(proxy, reactor), reactor).setServiceParent(program)
     except (StickyproxyError, ValueError) as error:
         raise SystemExit(f"stickyproxy: {error}") from error
     return program

@@ -147,7 +147,7 @@ def test_mistakes(tmp_path: Path, check: list[str]) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         f'{path}: cluster.app.balanec: unknown key; did you mean "balance"?',
-        f"{path}: admin.listen: not available in this version",
+        f'{path}: admin.token_file: required: "tcp:1" can be reached from elsewhere',
     ]
 
 

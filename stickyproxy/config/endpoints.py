@@ -7,6 +7,7 @@ plug-in's may do anything) only the prefix is judged here, and the rest where th
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import (
@@ -59,6 +60,17 @@ def host_of(text: str) -> str | None:
         return None
     named = [a.removeprefix("host=") for a in arguments if a.startswith("host=")]
     return (named or arguments)[0].replace("\\:", ":")
+
+
+def is_local(text: str) -> bool:
+    """Whether only this machine reaches what the endpoint string of a listener names: a Unix socket, loopback."""
+    kind, *arguments = _arguments(text)
+    named = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
+    interface = (named or [a for a in arguments if "=" not in a][1:2] or [""])[0]
+    try:
+        return kind == "unix" or (kind in _SERVER_PORT and ip_address(interface.replace("\\:", ":")).is_loopback)
+    except ValueError:
+        return False
 
 
 def address_of(text: str) -> tuple[str, int] | None:

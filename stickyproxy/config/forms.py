@@ -6,6 +6,7 @@ from typing import Annotated
 
 import attrs
 
+from stickyproxy.config.admin import Admin
 from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.specs import Cluster, Frontend
 from stickyproxy.config.units import BackendEndpoint, ByName, Weight, told
@@ -57,4 +58,8 @@ class Document:
             "The access log of every frontend that says nothing else: `true` for standard output, `false`, a path, or "
             "a table; see below."
         ),
+    )
+    admin: Admin | None = attrs.field(
+        default=None,
+        metadata=told("Where operators look at the proxy and change it; see below. Absent: nowhere."),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import accepted, access, forms, health, limits, logs, named, sessions, specs
+from stickyproxy.config import accepted, access, admin, forms, health, limits, logs, named, sessions, specs
 from stickyproxy.config.structure import (
     LATER_KEYS,
     Extensions,
@@ -46,6 +46,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("cluster.NAME.limits", limits.AnswerLimits),
     ("cluster.NAME.pool", specs.Pool),
     ("cluster.NAME.tls", specs.BackendTLS),
+    ("admin", admin.Admin),
 )
 HEAD = ("key", "value", "default", "meaning", "elsewhere")
 OPENING = """\

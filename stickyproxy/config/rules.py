@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from stickyproxy.config.endpoints import is_local
 from stickyproxy.config.limits import Limits
 from stickyproxy.config.mistakes import Keys, dotted
 from stickyproxy.config.structure import Extensions, asks_for, shorthand, with_mode, words_of
@@ -48,6 +49,7 @@ def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterato
             yield ("cluster", name, *keys), message
     yield from _groups(clusters)
     yield from _logs(document, frontends)
+    yield from _admin(_table(document, "admin"))
 
 
 def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
@@ -202,6 +204,13 @@ def _groups(clusters: Mapping[str, Any]) -> Iterator[Found]:
             differing += [(key,) for key in ("keys", "key_file") if cluster.get(key) != clusters[other].get(key)]
         for keys in differing:
             yield ("cluster", name, *keys), f'differs from cluster.{other}, which shares the group "{group}"'
+
+
+def _admin(admin: Mapping[str, Any]) -> Iterator[Found]:
+    listen = admin.get("listen")
+    open_to_others = [text for text in (listen if isinstance(listen, list) else [listen]) if not is_local(str(text))]
+    if "listen" in admin and open_to_others and "token_file" not in admin:
+        yield ("admin", "token_file"), f'required: "{open_to_others[0]}" can be reached from elsewhere'
 
 
 def _health(cluster: Mapping[str, Any]) -> Iterator[Found]:

@@ -7,7 +7,7 @@ reads TOML. The annotations are what values are checked against, and ``told`` is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import attrs
 
@@ -35,6 +35,9 @@ from stickyproxy.config.units import (
 )
 from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspector
 from stickyproxy.model import Backend
+
+if TYPE_CHECKING:
+    from stickyproxy.config.admin import Admin
 
 
 @attrs.frozen
@@ -306,3 +309,4 @@ class Configuration:
     frontends: tuple[Frontend, ...]
     clusters: tuple[Cluster, ...]
     path: Path | None = None
+    admin: Admin | None = None

@@ -39,7 +39,7 @@ from stickyproxy.model import Backend
 #: Parameters of an extension's ``make`` that are filled in, not configured.
 INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions", "backends"})
 #: Keys that are documented for a later version: not misspelled, and not accepted either.
-LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process", "admin"})}
+LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process"})}
 LATER = "not available in this version"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -71,10 +71,11 @@ class LocalControls:
 
     _log = Logger()
 
-    def __init__(self, proxy: Running, clock: IReactorTime) -> None:
+    def __init__(self, proxy: Running, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self._proxy = proxy
         self._clock = clock
-        self._started = time.time()
+        self._now = now
+        self._started = now()
 
     async def snapshot(self) -> Report:
         proxy, specs = self._proxy, self._proxy.configuration
@@ -83,7 +84,7 @@ class LocalControls:
         clusters = {spec.name: await self._cluster(spec) for spec in specs.clusters if spec.name in proxy.clusters}
         return {
             "version": __version__,
-            "now": time.time(),
+            "now": self._now(),
             "started": self._started,
             "processes": [os.getpid()],
             "configuration": str(path) if path is not None else None,
@@ -104,7 +105,7 @@ class LocalControls:
         report = cluster_report(spec, cluster, leading)
         sessions = _counts(cluster)
         backends: Report = {}
-        now = time.time()
+        now = self._now()
         for place, file in enumerate(spec.backends):
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await deferLater(self._clock, 0)
@@ -128,7 +129,7 @@ class LocalControls:
             change=", ".join(f"{key} {value}" for key, value in sorted(change.items())),
         )
         file = next(file for file in spec.backends if file.id == backend)
-        return backend_report(member, file, _counts(running), time.time(), probed=spec.probe is not None)
+        return backend_report(member, file, _counts(running), self._now(), probed=spec.probe is not None)
 
     def _find(self, cluster: str, backend: str) -> tuple[ClusterSpec, Cluster, Member]:
         running = self._proxy.clusters.get(cluster)

@@ -95,7 +95,7 @@ def backend_report(
     """One backend. ``sessions`` are counted by id, ``now`` is the time of day; ``probed``: it is asked how it is."""
     status, why, since = _status(member, probed)
     out = member.health.out if member.health is not None else None
-    ahead = now - member.seconds()
+    ahead = round(now - member.seconds(), 1)  # the same from one look to the next
     return {
         "endpoint": file.endpoint,
         "state": member.state.value,
@@ -103,8 +103,8 @@ def backend_report(
         "file": differing(member, file),
         "status": status,
         "why": why,
-        "since": round(since + ahead, 3),
-        "ejected_until": round(out[1] + ahead, 3) if out is not None else None,
+        "since": round(since + ahead, 1),
+        "ejected_until": round(out[1] + ahead, 1) if out is not None else None,
         "active": member.active,
         "idle_connections": member.idle_connections,
         "sessions": None if sessions is None else sessions.get(member.id, 0),

@@ -9,9 +9,11 @@ from random import Random
 from typing import Any
 
 from stickyproxy.config import Configuration, Mistake
+from stickyproxy.config.admin import Admin
 from stickyproxy.config.mistakes import Keys, dotted
 from stickyproxy.config.named import Named
 from stickyproxy.config.specs import BackendTLS, FrontendTLS
+from stickyproxy.control.operators import read_tokens
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
@@ -55,11 +57,19 @@ def trial(configuration: Configuration, extensions: Extensions, *, files: bool) 
             for keys, access in f.accesses()
             if access.users_file is not None
         ]
+        attempts += _admin(configuration.admin) if configuration.admin is not None else []
     for keys, try_it in attempts:
         try:
             try_it()
         except (StickyproxyError, ValueError) as error:
             yield Mistake(configuration.path, dotted(keys), str(error))
+
+
+def _admin(admin: Admin) -> Iterator[tuple[Keys, Callable[[], Any]]]:
+    if admin.token_file is not None:
+        yield ("admin", "token_file"), partial(read_tokens, admin.token_file)
+    if admin.tls is not None:
+        yield ("admin", "tls"), partial(_frontend_tls, admin.tls)
 
 
 def _frontend_tls(tls: FrontendTLS) -> None:

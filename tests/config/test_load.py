@@ -267,7 +267,7 @@ def test_mistakes_read_as_lines(tmp_path: Path) -> None:
         load(path, find_extensions())
     assert str(caught.value).splitlines() == [
         f'{path}: cluster.app.backends.c: expected an endpoint string such as "tcp:127.0.0.1:9001", found "x"',
-        f"{path}: admin.listen: not available in this version",
+        f'{path}: admin.token_file: required: "tcp:1" can be reached from elsewhere',
     ]
     with pytest.raises(ConfigurationErrors, match=r"^command line: frontend: required"):
         from_tables({"cluster": {"app": {"backends": {"a": "tcp:127.0.0.1:1"}}}}, find_extensions())
@@ -343,7 +343,6 @@ def test_units_back(number: int) -> None:
     ("toml", "key", "message"),
     [
         ("[process]\nworkers = 2", "process.workers", "not available in this version"),
-        ("[admin]", "admin", "not available in this version"),
     ],
 )
 def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, message: str) -> None:

@@ -91,7 +91,7 @@ def test_access_sample(tmp_path: Path) -> None:
 def test_complete_sample(tmp_path: Path) -> None:
     """The complete sample has every key, and is right with the lines that need files of one's own as well."""
     text = (ROOT / "conf" / "complete.toml").read_text()
-    for name in ("certs", "clients.pem", "backends.pem", "proxy.pem", "users"):
+    for name in ("certs", "clients.pem", "backends.pem", "proxy.pem", "users", "admin.token"):
         (tmp_path / name).touch()
     whole = tmp_path / "complete.toml"
     whole.write_text(re.sub(r"^key_file.*\n", "", re.sub("^#: ?", "", text, flags=re.MULTILINE), flags=re.MULTILINE))

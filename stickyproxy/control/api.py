@@ -1,0 +1,119 @@
+"""The admin API: what each call asks of ``Controls``. Floor 5.
+
+Paths that a deployment relies on are those of DESIGN.md section 5; ``GET /api/openapi.json`` describes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+from stickyproxy import __version__
+from stickyproxy.control.controls import Controls
+from stickyproxy.control.openapi import describe
+from stickyproxy.control.refusal import Refusal
+from stickyproxy.control.routes import Call, Content, Route, RouteTable
+from stickyproxy.control.web import PAGE_POLICY
+
+_STATES = ["up", "drain", "maintenance"]
+_CHANGE = {
+    "type": "object",
+    "properties": {
+        "state": {"type": "string", "enum": _STATES},
+        "weight": {"type": "integer", "minimum": 0, "maximum": 256},
+    },
+    "minProperties": 1,
+    "additionalProperties": False,
+}
+_CLUSTER = {"type": "object", "required": ["backends"], "properties": {"backends": {"type": "object"}}}
+_BACKEND = {
+    "type": "object",
+    "required": ["endpoint", "state", "weight", "status", "why", "since", "file"],
+    "properties": {"state": {"enum": _STATES}, "weight": {"type": "integer"}, "file": {"type": "object"}},
+}
+
+
+def api_routes(controls: Controls) -> RouteTable:
+    """Every path of the API, asking ``controls``."""
+    api = _API(controls)
+    routes: list[Route] = [*api.reading(), *api.changing(), *_page()]
+    description = describe(routes)
+
+    async def openapi(call: Call) -> Any:
+        return description
+
+    routes.append(Route("GET", "/api/openapi.json", openapi, "This description of the API, OpenAPI 3.1."))
+    return RouteTable(routes)
+
+
+def part_of(snapshot: dict[str, Any], key: str, name: str) -> Any:
+    """One of the frontends, clusters … of a snapshot. Raises ``Refusal``."""
+    if name not in snapshot[key]:
+        raise Refusal("unknown", f"there is no {key.removesuffix('s')} of this name")
+    return snapshot[key][name]
+
+
+class _API:
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
+
+    def reading(self) -> Iterator[Route]:
+        parts = {
+            "clusters": "Every cluster by its name, with its backends.",
+            "frontends": "Every frontend by its name: where it listens, its routes, its connections.",
+            "certificates": "The certificates that are shown to clients, with their names and when they expire.",
+        }
+        for key, text in parts.items():
+            yield Route("GET", f"/api/{key}", self._part(key), text, gives={"type": "object", "required": [key]})
+        yield Route("GET", "/api/clusters/{cluster}", self._cluster, "One cluster with its backends.", gives=_CLUSTER)
+        path = "/api/clusters/{cluster}/backends/{backend}"
+        yield Route("GET", path, self._backend, "One backend.", gives=_BACKEND)
+        yield Route("GET", "/api/snapshot", self._snapshot, "All that there is to see, but for single sessions.")
+        yield Route("GET", "/api/version", self._version, "Which version runs, since when, in which processes.")
+
+    def changing(self) -> Iterator[Route]:
+        path = "/api/clusters/{cluster}/backends/{backend}"
+        text = "Set the state of a backend, its weight, or both; the answer is the backend as it is then."
+        yield Route("PUT", path, self._change_backend, text, gives=_BACKEND, takes=_CHANGE, changes=True)
+
+    async def _snapshot(self, call: Call) -> Any:
+        return await self._controls.snapshot()
+
+    def _part(self, key: str) -> Callable[[Call], Any]:
+        async def answer(call: Call) -> Any:
+            return {key: (await self._controls.snapshot())[key]}
+
+        return answer
+
+    async def _cluster(self, call: Call) -> Any:
+        return part_of(await self._controls.snapshot(), "clusters", call.names["cluster"])
+
+    async def _backend(self, call: Call) -> Any:
+        return part_of(await self._cluster(call), "backends", call.names["backend"])
+
+    async def _version(self, call: Call) -> Any:
+        snapshot = await self._controls.snapshot()
+        return {"version": __version__, **{key: snapshot[key] for key in ("started", "processes", "configuration")}}
+
+    async def _change_backend(self, call: Call) -> Any:
+        return await self._controls.change_backend(call.names["cluster"], call.names["backend"], call.body, call.by)
+
+
+def _page() -> Iterator[Route]:
+    """The files of the page, read once; there is nothing in them that is worth a token."""
+    types = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    for file in sorted(files("stickyproxy.control").joinpath("page").iterdir(), key=lambda file: file.name):
+        kind = types.get("." + file.name.rpartition(".")[2])
+        if kind is not None:
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            yield Route("GET", path, _file(kind, file.read_bytes()), "A part of the page.", free=True, type=kind)
+
+
+def _file(kind: str, data: bytes) -> Callable[[Call], Any]:
+    content = Content(kind, data, (("Content-Security-Policy", PAGE_POLICY),))
+
+    async def answer(call: Call) -> Any:
+        return content
+
+    return answer

@@ -1,0 +1,92 @@
+"""The admin API of a real ``twistd``: what the documentation shows, and a thousand calls that are wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from parts import ROOT, Backend, Proxy
+
+TOKEN = "live" * 8
+TOML = """
+[frontend.web]
+listen = "tcp:0:interface=127.0.0.1"
+cluster = "app"
+[cluster.app]
+affinity = "source"
+backends = {{ a = "{a}", b = "{b}" }}
+[admin]
+listen = "tcp:0:interface=127.0.0.1"
+token_file = "admin.token"
+"""
+
+
+@pytest.fixture
+def running(proxy: Callable[..., Proxy], backends: Callable[..., list[Backend]], tmp_path: Path) -> Proxy:
+    a, b = backends("a", "b")
+    (tmp_path / "admin.token").write_text(f"alice {TOKEN}\n")
+    (tmp_path / "admin.token").chmod(0o600)
+    toml = TOML.format(a=a.endpoint, b=b.endpoint).replace('"admin.token"', f'"{tmp_path / "admin.token"}"')
+    return proxy(toml)
+
+
+def admin_port(running: Proxy) -> int:
+    return int(running.wait_for(r"Admin API listens on \S+ 127\.0\.0\.1:(\d+)")[0][1])
+
+
+@pytest.mark.needs("curl")
+def test_what_the_documentation_shows(running: Proxy) -> None:
+    """Each curl of docs/admin.md does what it says: a good status, and JSON."""
+    text = (ROOT / "docs" / "admin.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^curl (?:.*\\\n)*.*$", "".join(blocks), re.MULTILINE)
+    assert len(commands) >= 8
+    port = admin_port(running)
+    for command in commands:
+        told = command.replace("127.0.0.1:9900", f"127.0.0.1:{port}").replace("curl ", "curl -sS --fail-with-body ", 1)
+        environment = {**os.environ, "TOKEN": TOKEN}
+        ran = subprocess.run(["bash", "-c", told], env=environment, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
+        assert json.loads(ran.stdout), command
+    running.wait_for(r"Backend b of app is changed by alice at 127\.0\.0\.1: state drain")
+
+
+def test_a_thousand_bad_calls(running: Proxy) -> None:
+    """Each gets a status of 4xx that fits, whatever it is; nothing has changed, and the log has no traceback."""
+    port, chance = admin_port(running), random.Random(7)
+    good = ("PUT", "/api/clusters/app/backends/a", b'{"state": "drain"}', TOKEN, "application/json")
+    spoiled: list[Callable[[], tuple[tuple[str, str, bytes, str, str], set[int]]]] = [
+        lambda: ((*good[:3], chance.randbytes(16).hex(), good[4]), {401, 429}),
+        lambda: ((*good[:3], "", good[4]), {401, 429}),
+        lambda: ((*good[:2], chance.randbytes(30), *good[3:]), {400}),
+        lambda: ((*good[:2], good[2][: chance.randrange(len(good[2]))], *good[3:]), {400}),
+        lambda: ((*good[:2], b'{"state": "%d"}' % chance.randrange(99), *good[3:]), {422}),
+        lambda: ((*good[:2], b'{"weight": %d}' % chance.randrange(257, 10**9), *good[3:]), {422}),
+        lambda: ((good[0], f"/api/clusters/{chance.randbytes(8).hex()}/backends/a", *good[2:]), {404}),
+        lambda: ((good[0], f"/api/clusters/app/backends/{chance.randbytes(8).hex()}", *good[2:]), {404}),
+        lambda: ((good[0], f"/{chance.randbytes(8).hex()}", *good[2:]), {404}),
+        lambda: ((chance.choice(["POST", "DELETE", "PATCH"]), *good[1:]), {405}),
+        lambda: ((*good[:2], b"x" * chance.randrange(70_000, 300_000), *good[3:]), {413}),
+        lambda: ((*good[:4], "text/html"), {415}),
+    ]
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    for count in range(1000):
+        (method, path, body, token, kind), expected = spoiled[count % len(spoiled)]()
+        fields = {"Content-Type": kind, "Authorization": f"Bearer {token}"}
+        connection.request(method, path, body, fields)
+        answer = connection.getresponse()
+        about = json.loads(answer.read())
+        assert answer.status == about["status"], about
+        assert answer.status in expected, (method, path, body[:80], about)
+    connection.request("GET", "/api/clusters/app")
+    seen = json.loads(connection.getresponse().read())
+    connection.close()
+    assert [backend["file"] for backend in seen["backends"].values()] == [{}, {}]
+    assert "Traceback" not in running.log
