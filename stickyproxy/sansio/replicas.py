@@ -40,11 +40,6 @@ class Waiting(Protocol):
     def callback(self, result: str | None) -> object: ...
 
 
-def told_every(idle: float | None) -> float:
-    """Seconds after which it is to be told who was seen, where sessions are forgotten after ``idle`` seconds."""
-    return _TOLD if idle is None else min(idle / 8, _TOLD)
-
-
 class Replica(SessionTable):
     """The table ``name`` in a child. ``send`` takes messages to the parent, in order.
 
@@ -58,18 +53,21 @@ class Replica(SessionTable):
         clock: Callable[[], float],
         send: Callable[[bytes], object],
         waiting: Callable[[], Any],
-        *,
-        idle: float | None = 1800.0,
-        **options: Any,
+        **kept: Any,
     ) -> None:
-        super().__init__(clock, idle=None if idle is None else idle * 9 / 8, **options)
+        super().__init__(clock, **kept)
         self.name = name
         self.alone = False  #: there is no parent to be asked, or told
-        self.told_every = told_every(idle)
+        self.told_at = clock()  #: when it was told last who was seen
         self._send = send
         self._waiting = waiting
         self._asked: dict[bytes, tuple[float, list[Waiting]]] = {}
         self._told = array("d")  # when each session was seen as others know it, by its number
+
+    def configure(self, **kept: Any) -> None:
+        super().configure(**kept)
+        self.told_every = min(self._idle / 8, _TOLD)  #: seconds after which it is to be told who was seen
+        self._idle += self._idle / 8
 
     def enter(self) -> None:
         """Have the parent tell all that it knows, and whatever changes."""
@@ -178,7 +176,8 @@ class Replica(SessionTable):
 class Authority(SessionTable):
     """The table ``name`` in the parent. Children are known by anything hashable.
 
-    ``send(child, data)`` takes a message to one. Changes are told when ``flush`` is called: at the end of a turn, say.
+    ``send(child, data)`` takes a message to one. ``soon`` is called when there is something to be told, which
+    ``flush`` then does: at the end of a turn, say. ``followers`` are called with the keys of whatever changes.
     """
 
     def __init__(
@@ -186,14 +185,20 @@ class Authority(SessionTable):
         name: str,
         clock: Callable[[], float],
         send: Callable[[Any, bytes], object],
-        *,
-        idle: float | None = 1800.0,
-        **options: Any,
+        soon: Callable[[], object],
+        **kept: Any,
     ) -> None:
-        super().__init__(clock, idle=None if idle is None else idle * 10 / 8, **options)  # later than any replica
+        super().__init__(clock, **kept)
         self.name = name
+        self.followers: set[Callable[[Sequence[bytes]], object]] = set()
         self._send = send
+        self._soon = soon
+        self._is_soon = False
         self._unsent: dict[Hashable, bytearray] = {}
+
+    def configure(self, **kept: Any) -> None:
+        super().configure(**kept)
+        self._idle += self._idle / 4  # later than any replica
 
     def enter(self, child: Hashable) -> Iterator[None]:
         """``child`` is told every change from now on, and at each step a part of what there is."""
@@ -234,6 +239,7 @@ class Authority(SessionTable):
 
     def flush(self) -> None:
         """Send what is to be told."""
+        self._is_soon = False
         for child, unsent in self._unsent.items():
             if unsent:
                 self._unsent[child] = bytearray()
@@ -270,8 +276,10 @@ class Authority(SessionTable):
             super().bind(wish.keys, current)
         self._tell_of(reached)
 
-    def _tell_of(self, keys: Iterable[bytes]) -> None:
+    def _tell_of(self, keys: Sequence[bytes]) -> None:
         """What has become of ``keys``."""
+        for follow in self.followers:
+            follow(keys)
         numbers = dict.fromkeys(number for key in keys if (number := self._numbers.get(key)))
         told = b"".join(encode(self._session(number)) for number in numbers)
         gone = tuple(key for key in keys if key not in self._numbers)
@@ -286,6 +294,9 @@ class Authority(SessionTable):
         """Whether it was time to send."""
         unsent = self._unsent.setdefault(child, bytearray())
         unsent += encoded
+        if not self._is_soon:
+            self._is_soon = True
+            self._soon()
         if len(unsent) < records.CHUNK:
             return False
         self._unsent[child] = bytearray()

@@ -7,6 +7,8 @@ then nothing has changed. What follows cannot fail, and happens in one turn of t
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +26,7 @@ from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.probes import AT_ONCE, Probing, hosts_of, probing_of
 from stickyproxy.recording import Recording
 from stickyproxy.sansio.sessions import SessionTable
-from stickyproxy.service.clusters import ClusterDraft, Means, session_table
+from stickyproxy.service.clusters import ClusterDraft, Means
 from stickyproxy.service.frontends import Frontend, FrontendDraft
 from stickyproxy.sharing import Memory, PrivateMemory, regions_of
 from stickyproxy.sweep import Sweep
@@ -35,6 +37,7 @@ class Proxy(MultiService):
 
     ``listen`` makes a factory serve an endpoint string, None: ``reactor`` does. ``secret`` is the key of clusters that
     are given none (32 bytes), None: a random one. ``memory`` is shared with other processes, None: with none.
+    ``sessions`` makes a table by its name, and the options of ``SessionTable`` (``replication``), None: its own ones.
     """
 
     configuration: Configuration
@@ -47,6 +50,7 @@ class Proxy(MultiService):
         listen: Listen | None = None,
         secret: bytes | None = None,
         memory: Memory | None = None,
+        sessions: Callable[..., SessionTable] | None = None,
     ) -> None:
         super().__init__()
         self.clusters: dict[str, Cluster] = {}
@@ -60,6 +64,7 @@ class Proxy(MultiService):
         self.random = Random()
         self.secret = secret or os.urandom(32)
         self.memory: Memory = memory or PrivateMemory()
+        self.make_store = sessions or _own_table
         self.stores: dict[tuple[bool, str], SessionTable] = {}  #: by whether it is a group's, and the name
         self.passwords: dict[Path, tuple[dict[bytes, bytes], Passwords]] = {}  #: and who they are for
         self._listen = listen or listen_on(reactor)
@@ -181,7 +186,13 @@ class Draft:
         reactor, random, turn = proxy.reactor, proxy.random, proxy.sweep.turn
         self._means = Means(reactor, proxy.extensions, random, turn, proxy.secret, directory, proxy.memory)
         specs = configuration.clusters
-        self.stores = {store_of(spec): proxy.stores.get(store_of(spec)) or session_table(spec) for spec in specs}
+        self.stores = dict(proxy.stores)
+        for spec in specs:
+            store = store_of(spec)
+            if store not in self.stores:
+                name = f"{'group' if store[0] else 'cluster'} {store[1]}"
+                self.stores[store] = proxy.make_store(name, **spec.sessions.kept)
+        self.stores = {store: self.stores[store] for store in map(store_of, specs)}
         self.clusters = {
             spec.name: ClusterDraft(spec, self._means, self.stores[store_of(spec)], proxy.clusters.get(spec.name))
             for spec in specs
@@ -237,13 +248,14 @@ def build(
     listen: Listen | None = None,
     secret: bytes | None = None,
     memory: Memory | None = None,
+    sessions: Callable[..., SessionTable] | None = None,
 ) -> Proxy:
     """The service of a whole configuration; nothing listens before it is started. The rest is as for ``Proxy``.
 
     Raises ``TLSConfigurationError``, ``KeyFileError``, ``UsersFileError`` and ``ValueError`` for what the files that it
     names do not hold.
     """
-    proxy = Proxy(reactor, extensions, listen=listen, secret=secret, memory=memory)
+    proxy = Proxy(reactor, extensions, listen=listen, secret=secret, memory=memory, sessions=sessions)
     proxy.begin(configuration)
     return proxy
 
@@ -252,6 +264,10 @@ def store_of(spec: ClusterSpec) -> tuple[bool, str]:
     """Which store has the sessions of a cluster: that of its group, or its own."""
     group = spec.sessions.group
     return (False, spec.name) if group is None else (True, group)
+
+
+def _own_table(name: str, **kept: Any) -> SessionTable:
+    return SessionTable(time.time, **kept)
 
 
 def _timeouts(configuration: Configuration) -> list[float]:

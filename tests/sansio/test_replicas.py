@@ -45,10 +45,17 @@ class House:
         self.to_parent: dict[int, deque[bytes]] = {}
         self.to_child: dict[int, deque[bytes]] = {}
         self.entering: dict[int, Iterator[None]] = {}
-        self.parent = Authority("app", self.clock, lambda child, data: self.to_child[child].append(data), **options)
+        self.told_soon = 0
+        self.parent = Authority("app", self.clock, self.send, self.soon, **options)
         self.children: dict[int, Replica] = {}
         for _ in range(children):
             self.start()
+
+    def send(self, child: int, data: bytes) -> None:
+        self.to_child[child].append(data)
+
+    def soon(self) -> None:
+        self.told_soon += 1
 
     def start(self) -> int:
         """A new child."""
