@@ -127,7 +127,7 @@ class Trace(NamedTuple):
     trace: str  #: 32 digits
     span: str  #: 16 digits: ours, which the backend is told as its parent
     parent: str = ""  #: 16 digits: whose request it is for the trace; empty: it begins here
-    sampled: bool = True  #: whoever began it wants it kept
+    flags: int = 1  #: 1: whoever began it wants it kept
 
 
 class HTTPEntry(NamedTuple):

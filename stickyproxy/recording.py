@@ -6,14 +6,23 @@ A request pays for appending one tuple, however many want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from stickyproxy.accesslog import AccessLog
 from stickyproxy.config.logs import AccessLog as Spec
+from stickyproxy.config.tracing import OpenTelemetry
+from stickyproxy.config.tracing import Tracing as TracingSpec
 from stickyproxy.model import Entry
+from stickyproxy.sansio.tracecontext import Tracing
+
+if TYPE_CHECKING:
+    from stickyproxy.spans import Spans
 
 #: Entries held before they are told: as many as keep one batch below a millisecond.
 BATCH = 128
@@ -23,12 +32,18 @@ Taker = Callable[[Sequence[Entry]], object]
 
 
 class Recorder(Service):
-    """Gathers entries, and gives them to each of ``takers``: ``interval`` seconds later, or when the batch is full."""
+    """Gathers entries, and gives them to each of ``takers``: ``interval`` seconds later, or when the batch is full.
+
+    ``others`` are those who take from several recorders; there may be more or fewer of them in time.
+    """
 
     _log = Logger()
 
-    def __init__(self, takers: Sequence[Taker], clock: IReactorTime, interval: float = 1.0) -> None:
+    def __init__(
+        self, takers: Sequence[Taker], clock: IReactorTime, interval: float = 1.0, others: Sequence[Taker] = ()
+    ) -> None:
         self._takers = tuple(takers)
+        self._others = others
         self._clock = clock
         self._interval = interval
         self._entries: list[Entry] = []
@@ -56,11 +71,16 @@ class Recorder(Service):
         entries, self._entries = self._entries, []
         if not entries:
             return
-        for take in self._takers:
+        for take in (*self._takers, *self._others):
             try:
                 take(entries)
             except Exception:  # one of them must not silence the others, nor reach a request
                 self._log.failure("Defect: {count} entries are not taken", count=len(entries))
+
+
+def tracing_of(spec: TracingSpec | None, random: Random, *, spans: bool) -> Tracing | None:
+    """What has the requests of a frontend be in traces, as ``spec`` wants it; ``spans``: somebody takes spans."""
+    return Tracing(spec.believe, spec.sample, random, spans=spans) if spec is not None else None
 
 
 class Recording(MultiService):
@@ -70,25 +90,58 @@ class Recording(MultiService):
         super().__init__()
         self.name = "recording"  # ``getServiceNamed`` of the proxy finds it
         self._clock = clock
-        self._takers = tuple(takers)
+        self._takers = list(takers)
         self._recorders: dict[Spec | None, Recorder] = {}
         self._logs: dict[Spec, AccessLog] = {}
+        self._spans: Spans | None = None
 
-    def record(self, spec: Spec | None) -> Callable[[Entry], None] | None:
-        """Who takes the entries of a frontend whose access log is ``spec``, None: no log; None: nobody wants them."""
+    def stopService(self) -> Deferred[Any]:
+        """Tell what is left before anybody who wants to know it is gone."""
+        self.flush()
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
+
+    def record(self, spec: Spec | None, *, wanted: bool = False) -> Callable[[Entry], None] | None:
+        """Who takes the entries of a frontend whose access log is ``spec``, None: no log; None: nobody wants them.
+
+        ``wanted``: somebody will.
+        """
         recorder = self._recorders.get(spec)
         if recorder is None:
-            takers = self._takers
+            own: list[Taker] = []
             if spec is not None:
-                log = AccessLog(spec)
-                log.setServiceParent(self)  # raises, where it cannot be opened
-                self._logs[spec] = log
-                takers = (log.write, *takers)
-            elif not takers:
+                log = self._logs[spec] = AccessLog(spec)
+                log.setServiceParent(self)
+                own.append(log.write)
+            elif not self._takers and not wanted:
                 return None
-            recorder = self._recorders[spec] = Recorder(takers, self._clock)
+            recorder = self._recorders[spec] = Recorder(own, self._clock, others=self._takers)
             recorder.setServiceParent(self)
         return recorder.record
+
+    def spans_of(self, spec: OpenTelemetry | None) -> Spans | None:
+        """Who sends spans as ``spec`` wants it; the same as now, if he does. Raises ``CannotTrace``.
+
+        The SDK is large: it is looked for where it is wanted.
+        """
+        if spec is None or (self._spans is not None and self._spans.spec == spec):
+            return self._spans if spec is not None else None
+        from stickyproxy.spans import Spans
+
+        return Spans(spec, self._clock)
+
+    def use_spans(self, spans: Spans | None) -> None:
+        """Tell ``spans`` from now on, and whoever was told before no more."""
+        if spans is self._spans:
+            return
+        self.flush()
+        if self._spans is not None:
+            self._takers.remove(self._spans.take)
+            self._spans.disownServiceParent()
+        if spans is not None:
+            self._takers.append(spans.take)
+            spans.setServiceParent(self)
+        self._spans = spans
 
     def retain(self, specs: Collection[Spec | None]) -> None:
         """Let go of the access logs of which no frontend has the specification."""

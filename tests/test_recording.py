@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from stickyproxy.config.logs import AccessLog as Spec
-from stickyproxy.model import Entry, HTTPEntry, RelayEntry
+from stickyproxy.config.tracing import OpenTelemetry
+from stickyproxy.model import Entry, HTTPEntry, RelayEntry, Trace
 from stickyproxy.recording import BATCH, Recorder, Recording
 
 REQUEST = HTTPEntry("192.0.2.7", None, 200, 0, 0.0, 0.0)
@@ -102,3 +103,24 @@ def test_all_logs_are_opened_again(tmp_path: Path) -> None:
     recording.stopService()
     assert [path.read_text().count("\n") for path in paths] == [1, 1]
     assert [path.with_suffix(".1").read_text().count("\n") for path in paths] == [1, 1]
+
+
+def test_spans_come_and_go_with_a_reload() -> None:
+    """A reload that turns spans on has them sent from then on, one that leaves them changes nothing, and off is off."""
+    recording, table = Recording(Clock()), OpenTelemetry()
+    assert recording.spans_of(None) is None
+    spans = recording.spans_of(table)
+    assert spans is not None
+    record = recording.record(None, wanted=True)
+    recording.use_spans(spans)
+    assert record is not None and recording.spans_of(OpenTelemetry()) is spans
+    told = list[Sequence[Entry]]()
+    spans._processor = type("Processor", (), {"on_end": lambda self, span: told.append(span)})()
+    traced = REQUEST._replace(trace=Trace("ab" * 16, "cd" * 8))
+    record(traced)
+    assert len(told) == 1
+    other = recording.spans_of(OpenTelemetry(service="other"))
+    assert other is not None and other is not spans
+    recording.use_spans(None)
+    record(traced)
+    assert len(told) == 1

@@ -9,6 +9,7 @@ import attrs
 from stickyproxy.config.admin import Admin
 from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.specs import Cluster, Frontend
+from stickyproxy.config.tracing import OpenTelemetry
 from stickyproxy.config.units import BackendEndpoint, ByName, Weight, told
 from stickyproxy.model import BackendState
 
@@ -62,4 +63,7 @@ class Document:
     admin: Admin | None = attrs.field(
         default=None,
         metadata=told("Where operators look at the proxy and change it; see below. Absent: nowhere."),
+    )
+    opentelemetry: OpenTelemetry | None = attrs.field(
+        default=None, metadata=told("Where the spans of traced requests go; see below. Absent: nowhere.")
     )

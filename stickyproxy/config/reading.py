@@ -53,4 +53,4 @@ def from_tables(document: Mapping[str, Any], extensions: Extensions, path: Path 
         raise ConfigurationErrors(Mistake(path, dotted(keys), message) for keys, message in found)
     told = {name for name, frontend in table["frontend"].items() if "access_log" in frontend}
     frontends = (f if f.name in told else attrs.evolve(f, access_log=read.access_log) for f in read.frontend)
-    return Configuration(tuple(frontends), read.cluster, path, read.admin)
+    return Configuration(tuple(frontends), read.cluster, path, read.admin, read.opentelemetry)

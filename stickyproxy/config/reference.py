@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import accepted, access, admin, forms, health, limits, logs, named, sessions, specs
+from stickyproxy.config import accepted, access, admin, forms, health, limits, logs, named, sessions, specs, tracing
 from stickyproxy.config.structure import (
     LATER_KEYS,
     Extensions,
@@ -37,6 +37,8 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("frontend.NAME.tls", specs.FrontendTLS),
     ("frontend.NAME.access", access.Access),
     ("frontend.NAME.access.rate", access.Rate),
+    ("frontend.NAME.trace", tracing.Tracing),
+    ("opentelemetry", tracing.OpenTelemetry),
     ("cluster.NAME", specs.Cluster),
     ("cluster.NAME.backends.NAME", forms.BackendTable),
     ("cluster.NAME.probe", named.Probe),

@@ -27,6 +27,7 @@ HTTP_AFFINITIES = frozenset(
 )
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("trusted_proxies",),
+    ("trace",),
     *(("limits", limit.name) for limit in attrs.fields(Limits) if not limit.name.startswith("connections")),
     ("timeouts", "head"),
     ("timeouts", "body"),
@@ -50,6 +51,10 @@ def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterato
     yield from _groups(clusters)
     yield from _logs(document, frontends)
     yield from _admin(_table(document, "admin"))
+    if "opentelemetry" in document and not any(
+        frontend.get("trace", False) is not False for frontend in frontends.values()
+    ):
+        yield ("opentelemetry",), "no frontend has trace: there is nothing to send"
 
 
 def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:

@@ -17,6 +17,7 @@ from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTim
 from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.named import Inspect, Named, Probe
 from stickyproxy.config.sessions import Sessions
+from stickyproxy.config.tracing import OpenTelemetry, Traced
 from stickyproxy.config.units import (
     AnyPath,
     ByName,
@@ -177,6 +178,14 @@ class Frontend:
         ),
     )
 
+    trace: Traced = attrs.field(
+        default=None,
+        metadata=told(
+            "Have every request be in a trace: `true`, or a table. Absent: `traceparent` is passed on as it came.",
+            "Envoy `tracing`, nginx `otel_trace`",
+        ),
+    )
+
     def accesses(self) -> list[tuple[tuple[str | int, ...], Access]]:
         """Every table of ``access``, the frontend's and its routes', with the keys that lead to it."""
         routes = ((("routes", position, "access"), route.access) for position, route in enumerate(self.routes))
@@ -310,3 +319,4 @@ class Configuration:
     clusters: tuple[Cluster, ...]
     path: Path | None = None
     admin: Admin | None = None
+    opentelemetry: OpenTelemetry | None = None

@@ -23,6 +23,7 @@ from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.inspecting import BoundedInspector
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.routing import RouteTable
+from stickyproxy.sansio.tracecontext import Tracing
 from stickyproxy.service.clusters import Means
 from stickyproxy.sharing import Memory, admission_of, rate_region
 from stickyproxy.sweep import Sweep
@@ -94,7 +95,7 @@ class FrontendDraft:
 
     ``previous`` is the frontend that runs, of the same protocol: its connections go on, and their next requests are
     treated as ``spec`` says. ``clusters`` and ``passwords`` are as they are to be. ``record`` takes entries for the
-    access log, None: there is none.
+    access log, None: there is none; ``tracing`` has requests be in traces, None: it does not look at them.
     """
 
     def __init__(
@@ -105,10 +106,12 @@ class FrontendDraft:
         clusters: Mapping[str, Cluster],
         passwords: Mapping[Path, Passwords],
         record: Record | None,
+        tracing: Tracing | None,
         previous: Frontend | None = None,
     ) -> None:
         self.spec = spec
         self._sweep = sweep
+        self._tracing = tracing
         self._tls = self._terminating(previous)
         factory: HTTPFrontendFactory | TCPFrontendFactory
         if spec.protocol == "http":
@@ -154,11 +157,13 @@ class FrontendDraft:
                 time.time,
                 secure=secure,
                 record=record,
+                tracing=self._tracing,
                 passwords=passwords,
                 memory=means.memory,
             )
         routes = destinations(spec, clusters, sweep.seconds, passwords, means.memory)
-        return partial(factory.configure, spec, routes, secure=secure, record=record), factory
+        told: dict[str, Any] = {"secure": secure, "record": record, "tracing": self._tracing}
+        return partial(factory.configure, spec, routes, **told), factory
 
     def _tcp(
         self, means: Means, clusters: Mapping[str, Cluster], record: Record | None, previous: Frontend | None

@@ -24,7 +24,7 @@ from stickyproxy.extensions import Extensions
 from stickyproxy.listening import Listen, Listener, listen_on
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.probes import AT_ONCE, Probing, hosts_of, probing_of
-from stickyproxy.recording import Recording
+from stickyproxy.recording import Recording, tracing_of
 from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.service.clusters import ClusterDraft, Means
 from stickyproxy.service.frontends import Frontend, FrontendDraft
@@ -113,6 +113,7 @@ class Proxy(MultiService):
     def _apply(self, draft: Draft, listeners: list[Listener]) -> None:
         """What does not fail."""
         self.configuration = configuration = draft.configuration
+        self.recording.use_spans(draft.spans)
         self.sweep.adapt(_timeouts(configuration))
         self.stores = draft.stores
         self.passwords = draft.passwords
@@ -198,6 +199,7 @@ class Draft:
             for spec in specs
         }
         self.passwords = self._load_passwords()
+        self.spans = proxy.recording.spans_of(configuration.opentelemetry)
         self.frontends = self._draw_frontends()
 
     def drops(self, name: str) -> bool:
@@ -223,8 +225,11 @@ class Draft:
             before = running.get(spec.name)
             if before is not None and before.spec.protocol != spec.protocol:
                 before = None
-            record = proxy.recording.record(spec.access_log)
-            drafts[spec.name] = FrontendDraft(spec, self._means, proxy.sweep, clusters, passwords, record, before)
+            record = proxy.recording.record(spec.access_log, wanted=self.spans is not None and spec.trace is not None)
+            tracing = tracing_of(spec.trace, proxy.random, spans=self.spans is not None)
+            drafts[spec.name] = FrontendDraft(
+                spec, self._means, proxy.sweep, clusters, passwords, record, tracing, before
+            )
         return drafts
 
     def _load_passwords(self) -> dict[Path, tuple[dict[bytes, bytes], Passwords]]:

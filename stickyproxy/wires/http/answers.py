@@ -10,7 +10,17 @@ from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.member import Member
-from stickyproxy.model import CHUNKED, UNTIL_CLOSE, Field, HTTPEntry, Outcome, RelayEntry, RequestHead, ResponseHead
+from stickyproxy.model import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    Field,
+    HTTPEntry,
+    Outcome,
+    RelayEntry,
+    RequestHead,
+    ResponseHead,
+    Trace,
+)
 from stickyproxy.relay import Relay, RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, request_id_of
@@ -36,6 +46,7 @@ class AnswerWriter:
         "_write",
         "request_id",
         "status",
+        "trace",
     )
 
     def __init__(self, factory: HTTPFrontendFactory, transport: Any, identity: Identity) -> None:
@@ -47,6 +58,7 @@ class AnswerWriter:
         self._sent = 0
         self._began = 0.0
         self.request_id = b""  #: of the request
+        self.trace: Trace | None = None  #: of the request, where traces are followed
         self.status = 0
 
     def expect(self, request: RequestHead | None) -> None:
@@ -58,6 +70,10 @@ class AnswerWriter:
         if self._identity.trusted and request is not None:
             self.request_id = request_id_of(request, self._identity, self.request_id)
         self._began = factory.now() if factory.record is not None else 0.0
+        tracing = factory.tracing
+        self.trace = None
+        if tracing is not None and request is not None:
+            self.trace = tracing.trace(request, trusted=self._identity.trusted)
 
     def begin(
         self,
@@ -130,7 +146,7 @@ class AnswerWriter:
         if factory.record is not None:
             client, served_by = self._identity.client(request), _served_by(exchange)
             request = request._replace(plain=[], named={})
-            ended = partial(_tunnel_ended, factory, client, served_by, member, request, self.request_id)
+            ended = partial(_tunnel_ended, factory, client, served_by, member, request, self.request_id, self.trace)
         transport.unregisterProducer()
         idle, sweep, among = factory.timeouts.tunnel, factory.sweep, (factory.connections, member.tunnels)
         relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended, among=among)
@@ -151,7 +167,9 @@ class AnswerWriter:
             duration = ended - self._began
             served_by = _served_by(exchange)
             request, status, sent, name = self._request, self.status, self._sent, self._factory.name
-            record(HTTPEntry(client, request, status, sent, ended, duration, *served_by, self.request_id, name))
+            record(
+                HTTPEntry(client, request, status, sent, ended, duration, *served_by, self.request_id, name, self.trace)
+            )
 
 
 def _tunnel_ended(
@@ -161,6 +179,7 @@ def _tunnel_ended(
     member: Member,
     request: RequestHead,
     request_id: bytes,
+    trace: Trace | None,
     end: RelayEnd,
 ) -> None:
     member.tunnel_ended(end)
@@ -168,7 +187,7 @@ def _tunnel_ended(
         received, sent, seconds, first, reason, code, messages_received, messages_sent = end
         now, name = factory.now(), factory.name
         entry = RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
-        told = entry._replace(frontend=name, code=code, reason=reason.value)
+        told = entry._replace(frontend=name, code=code, reason=reason.value, trace=trace)
         factory.record(told._replace(messages_received=messages_received, messages_sent=messages_sent))
 
 

@@ -28,9 +28,11 @@ from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.proxyprotocol import proxy_header
 from stickyproxy.sansio.routing import RouteTable, has_dot_segments
+from stickyproxy.sansio.tracecontext import Tracing
 from stickyproxy.sansio.upgrade import Offer
 from stickyproxy.sharing import Memory, PrivateMemory
 from stickyproxy.sweep import Sweep
+from stickyproxy.wires.http.answers import AnswerWriter
 from stickyproxy.wires.http.door import Destination, destinations
 from stickyproxy.wires.http.frontend import HTTPFrontend
 
@@ -42,6 +44,7 @@ class HTTPFrontendFactory(Factory):
 
     ``clusters``: by name. ``record`` takes the entries of the access log, None: there is none. ``now`` is the time of
     day in seconds since the epoch. ``secure``: behind TLS termination. ``passwords``: by their ``users_file``.
+    ``tracing`` has requests be in traces, None: the fields of those are passed on as they came.
     ``memory`` is shared with other processes, None: with none.
     """
 
@@ -57,6 +60,7 @@ class HTTPFrontendFactory(Factory):
         *,
         secure: bool = False,
         record: Record | None = None,
+        tracing: Tracing | None = None,
         passwords: Mapping[Path, Passwords] = MappingProxyType({}),
         memory: Memory | None = None,
     ) -> None:
@@ -68,10 +72,16 @@ class HTTPFrontendFactory(Factory):
         self.now = now
         self._date = DateClock()
         routes = destinations(spec, clusters, sweep.seconds, passwords, memory or PrivateMemory())
-        self.configure(spec, routes, secure=secure, record=record)
+        self.configure(spec, routes, secure=secure, record=record, tracing=tracing)
 
     def configure(
-        self, spec: FrontendSpec, routes: RouteTable[Destination], *, secure: bool, record: Record | None
+        self,
+        spec: FrontendSpec,
+        routes: RouteTable[Destination],
+        *,
+        secure: bool,
+        record: Record | None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Be as ``spec`` says from now on, for the next requests of open connections too."""
         self.timeouts = spec.timeouts
@@ -84,6 +94,7 @@ class HTTPFrontendFactory(Factory):
         self._trusted = Networks(spec.trusted_proxies)
         self._secure = secure
         self.record = record
+        self.tracing = tracing
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPFrontend:  # type: ignore[override]
         built = HTTPFrontend(self, peer_of(addr))
@@ -109,7 +120,7 @@ class HTTPFrontendFactory(Factory):
         )
 
     def exchange(
-        self, client: HTTPFrontend, head: RequestHead, offer: Offer | None, identity: Identity, request_id: bytes
+        self, client: HTTPFrontend, head: RequestHead, offer: Offer | None, identity: Identity, answer: AnswerWriter
     ) -> Exchange:
         """What has ``head`` answered to ``client``. Raises ``HTTPError``: 404, and for whom may not come in."""
         if self._wary and has_dot_segments(head.target):  # the route's rule may not be that of what a backend reads
@@ -122,7 +133,9 @@ class HTTPFrontendFactory(Factory):
             if admitted is not None:
                 admitted.addErrback(lambda refusal: None)
             raise HTTPError("nothing is served under this name", status=404)
-        data = forward_request(head, identity, cluster.hide, request_id, offer is not None)
+        if self.tracing is not None and answer.trace is not None:
+            head = self.tracing.tell(head, answer.trace)
+        data = forward_request(head, identity, cluster.hide, answer.request_id, offer is not None)
         version = cluster.send_proxy_protocol
         preface = proxy_header(version, client.peer, peer_of(client.transport.getHost())) if version else b""
         arrival = identity.arrival(head)

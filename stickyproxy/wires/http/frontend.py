@@ -227,7 +227,7 @@ class HTTPFrontend(Protocol):
             if head.body != len(rest):
                 self._hold(rest[head.body :])
                 rest = rest[: head.body]
-        exchange = self._exchange = factory.exchange(self, head, offer, self._identity, self._answer.request_id)
+        exchange = self._exchange = factory.exchange(self, head, offer, self._identity, self._answer)
         if whole:
             exchange.start(rest, True)
         else:
