@@ -51,6 +51,8 @@ class ClusterHealth:
         self.members = members
         self._cluster = cluster
         self._changed = changed
+        #: Is told what is found out of a member here, as opposed to ``MemberHealth.told``; None: nobody wants to know.
+        self.found: Callable[[MemberHealth], object] | None = None
 
     def configure(self, ejecting: Ejecting | None) -> None:
         """Members may have come or gone, and these are the rules."""
@@ -76,8 +78,8 @@ class ClusterHealth:
         """Whether the share of those that are down allows another."""
         return self.ejecting is not None and len(self.down) < room(len(self.members), self.ejecting)
 
-    def update(self) -> None:
-        """A member changed."""
+    def update(self, *, told: bool = False) -> None:
+        """A member changed; ``told``: another process has found that."""
         down = frozenset(id for id, member in self.members.items() if member.health is not None and member.health.down)
         if down == self.down:
             return
@@ -85,7 +87,7 @@ class ClusterHealth:
         self._changed(down)
         for id in newly:
             self.members[id].close_idle()
-        if newly and len(down) == len(self.members):
+        if newly and not told and len(down) == len(self.members):
             _log.error("No backend of {cluster} is up", cluster=self._cluster)
 
 
@@ -137,7 +139,7 @@ class MemberHealth:
     def __init__(self, member: Member, cluster: ClusterHealth) -> None:
         self.probed = Health(since=member.seconds())
         self.ejection = Ejection()
-        self._member = member
+        self.member = self._member = member
         self._cluster = cluster
         self._reason = ""
         self._out_since = 0.0
@@ -184,7 +186,22 @@ class MemberHealth:
                 member=self._member,
                 seconds=seconds,
             )
+        self._found()
+
+    def told(self, probed: Health | None, out: tuple[float, float, str] | None) -> None:
+        """Another process has found this, and has it in its log: the results of probes, or an ejection as ``out``."""
+        self.probed = probed or self.probed
+        if out is not None and out[1] > self.ejection.until and (seconds := out[1] - self._member.seconds()) > 0:
+            self.stop()
+            self._out_since, until, self._reason = out
+            self.ejection = self.ejection._replace(until=until)
+            self._return = self._member.later(seconds, self._forgive)
+        self._cluster.update(told=True)
+
+    def _found(self) -> None:
         self._cluster.update()
+        if self._cluster.found is not None:
+            self._cluster.found(self)
 
     # What its clients meet.
 
@@ -225,9 +242,12 @@ class MemberHealth:
             failures=self.ejection.unreached + self.ejection.unserved,
             reason=reason,
         )
-        self._cluster.update()
+        self._found()
 
     def _let_in(self) -> None:
-        self._return = None
         _log.info("Backend {member.id} of {member.cluster} is let in again", member=self._member)
+        self._forgive()
+
+    def _forgive(self) -> None:
+        self._return = None
         self._cluster.update()

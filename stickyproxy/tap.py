@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import secrets
 import signal
 import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from stickyproxy import __version__
-from stickyproxy.config import Configuration, ConfigurationErrors, from_tables, load
+from stickyproxy.config import Configuration, ConfigurationErrors, document_at, from_tables, parse
 from stickyproxy.control.controls import LocalControls
+from stickyproxy.control.cores import worker_count
 from stickyproxy.control.service import AdminService
+from stickyproxy.control.sockets import CannotShare, Sockets
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions
 from stickyproxy.model import BackendState
 
+_log = Logger()
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
 DETAILS = f"""
 --config serves what a TOML file says. In the source, conf/ has samples and
@@ -54,6 +63,7 @@ class Options(usage.Options):
         self["listen"] = []
         self["backend"] = {}
         self.configuration: Configuration | None = None
+        self.document = b""  #: what it was read from
         self.extensions: Extensions
 
     def opt_listen(self, endpoint: str) -> None:
@@ -110,7 +120,9 @@ class Options(usage.Options):
 
     def _load(self) -> Configuration:
         if self["config"]:
-            return load(self["config"], self.extensions)
+            path = Path(self["config"]).absolute()
+            self.document = document_at(path)
+            return parse(self.document, self.extensions, path)
         tables = {
             "frontend": {"main": {"listen": self["listen"] or [DEFAULT_LISTEN], "cluster": "main"}},
             "cluster": {
@@ -139,14 +151,41 @@ def makeService(options: Options) -> IService:
     assert options.configuration is not None
     program = _Program()
     try:
-        proxy = build(options.configuration, reactor, options.extensions)
-        proxy.setServiceParent(program)
-        OnSignal(signal.SIGUSR1, proxy.getServiceNamed("recording").reopen, reactor).setServiceParent(program)
-        if (admin := options.configuration.admin) is not None:
-            AdminService(admin, LocalControls(proxy, reactor), reactor).setServiceParent(program)
+        if (count := worker_count(options.configuration.process.workers)) > 1:
+            _with_workers(program, options, reactor, count)
+        else:
+            proxy = build(options.configuration, reactor, options.extensions)
+            proxy.setServiceParent(program)
+            OnSignal(signal.SIGUSR1, proxy.getServiceNamed("recording").reopen, reactor).setServiceParent(program)
+            if (admin := options.configuration.admin) is not None:
+                AdminService(admin, LocalControls(proxy, reactor), reactor).setServiceParent(program)
     except (StickyproxyError, ValueError) as error:
         raise SystemExit(f"stickyproxy: {error}") from error
     return program
+
+
+def _with_workers(program: MultiService, options: Options, reactor: Any, count: int) -> None:
+    from stickyproxy.control.fleet import Fleet
+    from stickyproxy.service import build
+
+    configuration = options.configuration
+    assert configuration is not None and configuration.path is not None
+    if configuration.admin is not None:
+        raise CannotShare(f"{configuration.path}: admin: not with several workers yet")
+    sockets = Sockets(reactor, accepting=False, opening=True, copies=count)
+    proxy = build(configuration, reactor, options.extensions, listen=sockets.listen)
+    proxy.setServiceParent(program)
+    stuck, fail = configuration.process.stuck, partial(_fail, reactor)
+    fleet = Fleet(proxy, options.document, configuration.path, sockets, reactor, count=count, stuck=stuck, fail=fail)
+    fleet.setServiceParent(program)
+
+
+def _fail(reactor: Any, reason: str) -> None:
+    """End the running program with status 1, in order."""
+    _log.critical("{reason}", reason=reason)
+    sys.stderr.write(f"stickyproxy: {reason}\n")
+    atexit.register(os._exit, 1)  # twistd knows no other status for a reactor that has run
+    reactor.stop()
 
 
 class _Program(MultiService):
@@ -174,7 +213,8 @@ def _choose_reactor() -> None:
 
 def summary(configuration: Configuration) -> str:
     """Frontends, clusters and backends, a line for each."""
-    lines = []
+    workers = configuration.process.workers
+    lines = [] if workers == 1 else [f"process: {worker_count(workers)} workers"]
     for frontend in configuration.frontends:
         kind = frontend.protocol.upper() + (" on TLS" if frontend.tls else "")
         lines.append(f"frontend {frontend.name}: {kind} on {', '.join(frontend.listen)}")

@@ -8,6 +8,7 @@ import attrs
 
 from stickyproxy.config.admin import Admin
 from stickyproxy.config.logs import AccessLog, Log
+from stickyproxy.config.process import Process
 from stickyproxy.config.specs import Cluster, Frontend
 from stickyproxy.config.tracing import OpenTelemetry
 from stickyproxy.config.units import BackendEndpoint, ByName, Weight, told
@@ -67,3 +68,4 @@ class Document:
     opentelemetry: OpenTelemetry | None = attrs.field(
         default=None, metadata=told("Where the spans of traced requests go; see below. Absent: nowhere.")
     )
+    process: Process = Process()  # noqa: RUF009 (frozen)

@@ -24,15 +24,26 @@ def load(path: str | Path, extensions: Extensions) -> Configuration:
     ``ConfigurationErrors`` with every mistake of the file, also where it cannot be read or is not TOML.
     """
     path = Path(path).absolute()
+    return parse(document_at(path), extensions, path)
+
+
+def document_at(path: Path) -> bytes:
+    """What stands in the file at ``path``. Raises ``ConfigurationErrors`` where it cannot be read."""
     try:
-        document = tomllib.loads(path.read_bytes().decode())
+        return path.read_bytes()
     except OSError as error:
         raise ConfigurationErrors([Mistake(path, "", f"cannot be read: {error.strerror}")]) from None
+
+
+def parse(document: bytes, extensions: Extensions, path: Path) -> Configuration:
+    """What ``load`` does with ``document``, which was read from ``path``."""
+    try:
+        tables = tomllib.loads(document.decode())
     except UnicodeDecodeError as error:
         raise ConfigurationErrors([Mistake(path, "", f"is not UTF-8 at byte {error.start}")]) from None
     except (ValueError, RecursionError) as error:  # tomllib fails by itself on 5000 digits, and on deep nesting
         raise ConfigurationErrors([Mistake(path, "", f"is not TOML: {error}")]) from None
-    return from_tables(document, extensions, path)
+    return from_tables(tables, extensions, path)
 
 
 def from_tables(document: Mapping[str, Any], extensions: Extensions, path: Path | None = None) -> Configuration:
@@ -53,4 +64,4 @@ def from_tables(document: Mapping[str, Any], extensions: Extensions, path: Path 
         raise ConfigurationErrors(Mistake(path, dotted(keys), message) for keys, message in found)
     told = {name for name, frontend in table["frontend"].items() if "access_log" in frontend}
     frontends = (f if f.name in told else attrs.evolve(f, access_log=read.access_log) for f in read.frontend)
-    return Configuration(tuple(frontends), read.cluster, path, read.admin, read.opentelemetry)
+    return Configuration(tuple(frontends), read.cluster, path, read.admin, read.opentelemetry, read.process)

@@ -13,9 +13,21 @@ from typing import Any
 
 import attrs
 
-from stickyproxy.config import accepted, access, admin, forms, health, limits, logs, named, sessions, specs, tracing
+from stickyproxy.config import (
+    accepted,
+    access,
+    admin,
+    forms,
+    health,
+    limits,
+    logs,
+    named,
+    process,
+    sessions,
+    specs,
+    tracing,
+)
 from stickyproxy.config.structure import (
-    LATER_KEYS,
     Extensions,
     describe,
     kind_of,
@@ -29,6 +41,7 @@ from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspecto
 TABLES: tuple[tuple[str, type], ...] = (
     ("", forms.Document),
     ("access_log", logs.AccessLog),
+    ("process", process.Process),
     ("frontend.NAME", specs.Frontend),
     ("frontend.NAME.routes", specs.Route),
     ("frontend.NAME.inspect", named.Inspect),
@@ -88,7 +101,6 @@ What `accept_cookies_of` of the affinity `cookie` takes: a list of names, or of 
 
 def render(extensions: Extensions) -> str:
     """The whole reference, for ``extensions``."""
-    tables = {key for keys in LATER_KEYS.values() for key in keys}
     return "\n".join(
         [
             OPENING,
@@ -103,7 +115,6 @@ def render(extensions: Extensions) -> str:
             *_extensions(extensions, IStreamInspector),
             '## Probes\n\nHow a backend is asked whether it is well: `probe = "NAME"`, or a table as above.\n',
             *_extensions(extensions, IProbe),
-            f"## Not in this version\n\nRefused until they work: {_ticked(tables)}.\n",
         ]
     )
 

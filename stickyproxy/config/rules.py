@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from stickyproxy.config import process
 from stickyproxy.config.endpoints import is_local
 from stickyproxy.config.limits import Limits
 from stickyproxy.config.mistakes import Keys, dotted
@@ -55,6 +56,8 @@ def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterato
         frontend.get("trace", False) is not False for frontend in frontends.values()
     ):
         yield ("opentelemetry",), "no frontend has trace: there is nothing to send"
+    for keys, message in process.broken_rules(_table(document, "process")):
+        yield ("process", *keys), message
 
 
 def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:

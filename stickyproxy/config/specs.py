@@ -16,6 +16,7 @@ from stickyproxy.config.health import Eject
 from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
 from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.named import Inspect, Named, Probe
+from stickyproxy.config.process import Process
 from stickyproxy.config.sessions import Sessions
 from stickyproxy.config.tracing import OpenTelemetry, Traced
 from stickyproxy.config.units import (
@@ -320,3 +321,4 @@ class Configuration:
     path: Path | None = None
     admin: Admin | None = None
     opentelemetry: OpenTelemetry | None = None
+    process: Process = Process()  # noqa: RUF009 (frozen)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 import attrs
 from cattrs import Converter
 
-from stickyproxy.config.forms import BackendTable, Document
+from stickyproxy.config.forms import BackendTable
 from stickyproxy.config.mistakes import Gather, Keys, Wrong, instead
 from stickyproxy.config.named import Named
 from stickyproxy.config.specs import BackendTLS
@@ -38,9 +38,6 @@ from stickyproxy.model import Backend
 
 #: Parameters of an extension's ``make`` that are filled in, not configured.
 INJECTED = frozenset({"cluster", "key_ring", "clock", "random", "sessions", "backends"})
-#: Keys that are documented for a later version: not misspelled, and not accepted either.
-LATER_KEYS: Mapping[type, frozenset[str]] = {Document: frozenset({"process"})}
-LATER = "not available in this version"
 
 
 class Extensions(Protocol):
@@ -216,8 +213,7 @@ class Structure:
         fields = {f.name: f for f in attrs.fields(cls) if f.name not in given}
         types_ = {name: f.type for name, f in fields.items()}
         required = {name for name, f in fields.items() if f.default is attrs.NOTHING}
-        later = LATER_KEYS.get(cls, frozenset())
-        return cls(**given, **self._keys(value, types_, required, later, "unknown key"))
+        return cls(**given, **self._keys(value, types_, required, "unknown key"))
 
     def _one_of(self, value: Any, classes: Mapping[str, type]) -> Any:
         table = {"by": value} if isinstance(value, str) else value
@@ -252,7 +248,7 @@ class Structure:
         required = {key for key, p in parameters.items() if p.default is p.empty}
         given = {key: item for key, item in table.items() if key != "by"}
         own = {f.name: f.type for f in attrs.fields(attrs.resolve_types(cls)) if f.metadata}
-        read = self._keys(given, types_ | own, required, frozenset(), f"unknown option of {words_of(name)}")
+        read = self._keys(given, types_ | own, required, f"unknown option of {words_of(name)}")
         return cls(name, **{key: read.pop(key) for key in own if key in read}, options=read)
 
     def _chain(self, links: list[Any], table: dict[str, Any], by: Keys) -> Named:
@@ -270,18 +266,13 @@ class Structure:
         gather.finish()
         return Named(" + ".join(link.name for link in result), links=tuple(result))
 
-    def _keys(
-        self, table: dict[str, Any], types_: dict[str, Any], required: set[str], later: frozenset[str], unknown: str
-    ) -> dict[str, Any]:
+    def _keys(self, table: dict[str, Any], types_: dict[str, Any], required: set[str], unknown: str) -> dict[str, Any]:
         """The values of ``table``, each as its type; every mistake in it."""
         gather, result = Gather(), {}
         for key, value in table.items():
             with gather.at(key):
                 if key in types_:
                     result[key] = self.value(value, types_[key])
-                elif key in later:
-                    inner: list[Keys] = [(k,) for k in value] if isinstance(value, dict) and value else [()]
-                    raise Wrong(*((keys, LATER) for keys in inner))
                 else:
                     gather.add((key,), f"{unknown}; {instead(key, types_)}")
         for key in types_:

@@ -38,6 +38,7 @@ class Proxy(MultiService):
     ``listen`` makes a factory serve an endpoint string, None: ``reactor`` does. ``secret`` is the key of clusters that
     are given none (32 bytes), None: a random one. ``memory`` is shared with other processes, None: with none.
     ``sessions`` makes a table by its name, and the options of ``SessionTable`` (``replication``), None: its own ones.
+    Where not ``probing``, another process probes.
     """
 
     configuration: Configuration
@@ -51,6 +52,7 @@ class Proxy(MultiService):
         secret: bytes | None = None,
         memory: Memory | None = None,
         sessions: Callable[..., SessionTable] | None = None,
+        probing: bool = True,
     ) -> None:
         super().__init__()
         self.clusters: dict[str, Cluster] = {}
@@ -70,6 +72,7 @@ class Proxy(MultiService):
         self._listen = listen or listen_on(reactor)
         self._reloading = DeferredLock()
         self._slots = DeferredSemaphore(AT_ONCE)
+        self._probing = probing
         self._probings: dict[str, tuple[Any, Probing]] = {}
         self._threads: VerifyingThreads | None = None
         self._left: list[Frontend] = []  # that are no more, while they have connections
@@ -153,7 +156,7 @@ class Proxy(MultiService):
         """The clusters that are to be probed are, while this runs."""
         before, self._probings = self._probings, {}
         for spec in self.configuration.clusters:
-            if spec.probe is None:
+            if spec.probe is None or not self._probing:
                 continue
             cluster, made = self.clusters[spec.name], (spec.probe, spec.tls, spec.send_proxy_protocol)
             if before.get(spec.name, (None,))[0] == made:
@@ -254,13 +257,14 @@ def build(
     secret: bytes | None = None,
     memory: Memory | None = None,
     sessions: Callable[..., SessionTable] | None = None,
+    probing: bool = True,
 ) -> Proxy:
     """The service of a whole configuration; nothing listens before it is started. The rest is as for ``Proxy``.
 
     Raises ``TLSConfigurationError``, ``KeyFileError``, ``UsersFileError`` and ``ValueError`` for what the files that it
     names do not hold.
     """
-    proxy = Proxy(reactor, extensions, listen=listen, secret=secret, memory=memory, sessions=sessions)
+    proxy = Proxy(reactor, extensions, listen=listen, secret=secret, memory=memory, sessions=sessions, probing=probing)
     proxy.begin(configuration)
     return proxy
 

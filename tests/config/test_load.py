@@ -340,17 +340,6 @@ def test_units_back(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("toml", "key", "message"),
-    [
-        ("[process]\nworkers = 2", "process.workers", "not available in this version"),
-    ],
-)
-def test_later(mistakes: Callable[..., dict[str, str]], toml: str, key: str, message: str) -> None:
-    """Keys that work only in a later version are refused, never accepted and ignored."""
-    assert mistakes(BASE + toml) == {key: message}
-
-
-@pytest.mark.parametrize(
     ("frontend", "cluster", "key", "message"),
     [
         ("", "", "frontend.web.cluster", "required: the name of a cluster, or routes"),
