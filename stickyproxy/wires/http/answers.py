@@ -188,7 +188,9 @@ def _tunnel_ended(
         now, name = factory.now(), factory.name
         entry = RelayEntry(client, "websocket", received, sent, now, seconds, *served_by, first, request, request_id)
         told = entry._replace(frontend=name, code=code, reason=reason.value, trace=trace)
-        factory.record(told._replace(messages_received=messages_received, messages_sent=messages_sent))
+        if code is not None or messages_received or messages_sent:  # else nobody has counted them
+            told = told._replace(messages_received=messages_received, messages_sent=messages_sent)
+        factory.record(told)
 
 
 def _served_by(exchange: Exchange | None) -> tuple[str, str, Outcome]:
