@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 BATCH = 128
 #: Upper ends of the buckets of durations, in seconds; what took longer than the last has one of its own.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-#: Where the buckets begin in a sum of answers: count, bytes received, bytes sent and seconds are before them.
-BUCKETS = 4
+#: Where the buckets begin in a sum of answers: bytes received, bytes sent and seconds are before them.
+BUCKETS = 3
 
 #: Who answered (a cluster that had nobody for it, None: the frontend itself), status, bytes of content received and
 #: sent, seconds.
@@ -78,33 +78,30 @@ class Tally:
         self.refused: Counter[str] = Counter()
         #: TLS handshakes, by version, result, and whether a session was resumed.
         self.handshakes: Counter[tuple[str, str, bool]] = Counter()
-        self._pending: list[Answer] = []
-
-    def answered(self, answer: Answer) -> None:
-        """An answer is over."""
-        pending = self._pending
-        pending.append(answer)
-        if len(pending) >= BATCH:
-            self.flush()
+        #: Answers that are over. Whoever adds one calls ``flush`` when there are ``BATCH`` of them.
+        self.pending: list[Answer] = []
 
     def flush(self) -> None:
-        """Sum up what has been answered until now."""
-        pending, self._pending = self._pending, []
-        sums = self.answers
+        """Sum up what is ``pending``."""
+        pending, self.pending = self.pending, []
+        rows: dict[Any, list[float]] = {}
         for who, status, received, sent, seconds in pending:
-            if type(who) is Choice:
-                candidate, outcome = who.candidate, who.outcome
-                key = (candidate.cluster, candidate.id, status, outcome._value_)
-            else:
-                key = ("" if who is None else who.name, "", status, "none")  # type: ignore[union-attr]
-            row = sums.get(key)
+            key: Any = (who.candidate, status, who.outcome._value_) if type(who) is Choice else (who, status)
+            row = rows.get(key)
             if row is None:
-                row = sums[key] = [0, 0, 0, 0.0, *[0] * (len(BOUNDS) + 1)]
-            row[0] += 1
-            row[1] += received
-            row[2] += sent
-            row[3] += seconds
+                row = rows[key] = self._row(who, status)
+            if received:
+                row[0] += received
+            row[1] += sent
+            row[2] += seconds
             row[BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+
+    def _row(self, who: Choice[Any] | Cluster | None, status: int) -> list[float]:
+        if isinstance(who, Choice):
+            key = who.candidate.cluster, who.candidate.id, status, who.outcome.value
+        else:
+            key = "" if who is None else who.name, "", status, "none"
+        return self.answers.setdefault(key, [0, 0, 0.0, *[0] * (len(BOUNDS) + 1)])
 
     def relay(self, cluster: str, backend: str, protocol: str) -> RelayTally:
         """The relays of ``protocol`` to a backend."""

@@ -7,6 +7,7 @@ a time, and for so long, as the factories that tell them allow.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -49,6 +50,7 @@ class AdmissionFactory:
         self.wrapped = wrapped
         self.admission = admission
         self.refusals = 0  #: that are being told
+        self.refused: Counter[str] = Counter()  #: by the reason
         self._sweep = sweep
         self._refusing = refusing or {}
         self._untold = 0
@@ -84,6 +86,7 @@ class AdmissionFactory:
 
     def _tell(self, reason: HTTPError) -> None:
         self._untold += 1
+        self.refused["crowded" if reason.status == 429 else "full"] += 1
         now = self._sweep.seconds()
         if now >= self._next_word:
             self._next_word = now + PAUSE

@@ -92,7 +92,8 @@ def _all(proxy: Measured) -> Iterator[Sample]:
 def _answers(frontend: str, tally: Tally) -> Iterator[Sample]:
     for (cluster, backend, status, outcome), row in tally.answers.items():
         served = frontend, cluster, backend
-        count, received, sent, seconds = row[:BUCKETS]
+        received, sent, seconds = row[:BUCKETS]
+        count = sum(row[BUCKETS:])
         yield "stickyproxy_requests_total", (*served, _class(status)), count
         yield "stickyproxy_request_duration_seconds", (cluster,), [*row[BUCKETS:], seconds]
         yield "stickyproxy_received_bytes_total", (*served, "http"), received

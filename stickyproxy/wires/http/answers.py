@@ -25,6 +25,7 @@ from stickyproxy.relay import Relay, RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, request_id_of
 from stickyproxy.sansio.identity import Identity
+from stickyproxy.tally import BATCH
 
 if TYPE_CHECKING:
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
@@ -44,6 +45,7 @@ class AnswerWriter:
         "_request",
         "_sent",
         "_write",
+        "received",
         "request_id",
         "status",
         "trace",
@@ -59,21 +61,22 @@ class AnswerWriter:
         self._began = 0.0
         self.request_id = b""  #: of the request
         self.trace: Trace | None = None  #: of the request, where traces are followed
+        self.received = 0  #: bytes of its content
         self.status = 0
 
     def expect(self, request: RequestHead | None) -> None:
         """The next answer is to ``request``, or to something that could not be read."""
         factory = self._factory
         self._request = request
-        self.status = self._sent = 0
+        self.status = self._sent = self.received = 0
         self.request_id = factory.request_id()
         if self._identity.trusted and request is not None:
             self.request_id = request_id_of(request, self._identity, self.request_id)
-        self._began = factory.now() if factory.record is not None else 0.0
         tracing = factory.tracing
         self.trace = None
         if tracing is not None and request is not None:
             self.trace = tracing.trace(request, trusted=self._identity.trusted)
+        self._began = factory.now() if factory.tally is not None or factory.record is not None else 0.0
 
     def begin(
         self,
@@ -148,8 +151,12 @@ class AnswerWriter:
             request = request._replace(plain=[], named={})
             ended = partial(_tunnel_ended, factory, client, served_by, member, request, self.request_id, self.trace)
         transport.unregisterProducer()
-        idle, sweep, among = factory.timeouts.tunnel, factory.sweep, (factory.connections, member.tunnels)
-        relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended, among=among)
+        idle, sweep, among = factory.timeouts.tunnel, factory.sweep, [factory.connections, member.tunnels]
+        if factory.tally is not None:
+            relays = factory.tally.relay(member.cluster, member.id, "websocket")
+            ended = relays.watch(ended)
+            among.append(relays.open)
+        relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended, among=tuple(among))
         connection.become_tunnel(relay)
         return relay
 
@@ -159,12 +166,24 @@ class AnswerWriter:
         self.record(exchange)
 
     def record(self, exchange: Exchange | None) -> None:
-        """Tell the access log that the answer is over."""
-        record = self._factory.record
+        """Tell who counts, and the access log, that the answer is over."""
+        tally, record = self._factory.tally, self._factory.record
+        if tally is None and record is None:
+            return
+        ended = self._factory.now()
+        duration = ended - self._began
+        if tally is not None:
+            who: Any = exchange
+            if exchange is not None:
+                who = exchange.choice
+                if who is None:
+                    who = exchange.cluster
+            pending = tally.pending
+            pending.append((who, self.status, self.received, self._sent, duration))
+            if len(pending) >= BATCH:
+                tally.flush()
         if record is not None:
-            ended = self._factory.now()
             client = self._identity.client(self._request)
-            duration = ended - self._began
             served_by = _served_by(exchange)
             request, status, sent, name = self._request, self.status, self._sent, self._factory.name
             record(

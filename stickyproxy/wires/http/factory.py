@@ -32,6 +32,7 @@ from stickyproxy.sansio.tracecontext import Tracing
 from stickyproxy.sansio.upgrade import Offer
 from stickyproxy.sharing import Memory, PrivateMemory
 from stickyproxy.sweep import Sweep
+from stickyproxy.tally import Tally
 from stickyproxy.wires.http.answers import AnswerWriter
 from stickyproxy.wires.http.door import Destination, destinations
 from stickyproxy.wires.http.frontend import HTTPFrontend
@@ -71,6 +72,7 @@ class HTTPFrontendFactory(Factory):
         self._count = itertools.count(1)
         self.now = now
         self._date = DateClock()
+        self.tally: Tally | None = None  #: counts what is answered, if anybody wants to know
         routes = destinations(spec, clusters, sweep.seconds, passwords, memory or PrivateMemory())
         self.configure(spec, routes, secure=secure, record=record, tracing=tracing)
 

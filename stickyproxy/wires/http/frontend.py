@@ -229,6 +229,7 @@ class HTTPFrontend(Protocol):
                 rest = rest[: head.body]
         exchange = self._exchange = factory.exchange(self, head, offer, self._identity, self._answer)
         if whole:
+            self._answer.received = head.body
             exchange.start(rest, True)
         else:
             self._mode = _BODY
@@ -245,6 +246,7 @@ class HTTPFrontend(Protocol):
         except BadRequest as error:
             self._refuse(error)
             return
+        self._answer.received += len(piece)
         reader = content.reader
         if reader.ended:
             self._mode = _ANSWER
@@ -332,7 +334,7 @@ class HTTPFrontend(Protocol):
 
     def _answered(self) -> None:
         """The answer is written: on to the next request, or close."""
-        if self.factory.record is not None:
+        if self.factory.tally is not None or self.factory.record is not None:
             self._answer.record(self._exchange)
         self._exchange = self._request = None
         if not self._keep_alive or self._mode is not _ANSWER:

@@ -15,6 +15,7 @@ from stickyproxy.gate import Gate
 from stickyproxy.interfaces import IStreamInspector
 from stickyproxy.model import Entry, Peer, RelayEntry
 from stickyproxy.sweep import Sweep
+from stickyproxy.tally import Tally
 from stickyproxy.wires.tcp.protocols import BackendProtocol, FrontendProtocol
 
 
@@ -55,6 +56,7 @@ class TCPFrontendFactory(Factory):
         self.backend_protocol = backend_protocol
         self.now = now
         self.connections: set[FrontendProtocol] = set()
+        self.tally: Tally | None = None  #: counts connections, if anybody wants to know
         self.configure(
             cluster,
             idle=idle,
@@ -93,7 +95,9 @@ class TCPFrontendFactory(Factory):
         if self.gate is not None:
             try:
                 self.gate.check(peer.host)
-            except HTTPError:
+            except HTTPError as error:
+                if self.tally is not None:
+                    self.tally.refused["rate" if error.status == 429 else "denied"] += 1
                 if self.record is not None:
                     name = self.cluster.name if self.cluster is not None else ""
                     entry = RelayEntry(peer.host, "tcp", 0, 0, self.now(), 0.0, name)

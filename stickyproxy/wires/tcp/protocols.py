@@ -190,13 +190,14 @@ class FrontendProtocol(Protocol):
         self.factory.sweep.forget(self)
         self.backend = backend
         early, self._early = self._early, b""
+        ended, among = self._ends()
         self._relay = relay = Relay(
             self.transport,
             backend.transport,
             idle=self.factory.idle,
             sweep=self.factory.sweep,
-            ended=self._ended,
-            among=(self._member.tunnels,) if self._member is not None else (),
+            ended=ended,
+            among=among,
         )
         self._take = relay.client_data
         if type(self) is FrontendProtocol:  # nobody looks at the bytes
@@ -206,6 +207,17 @@ class FrontendProtocol(Protocol):
             relay.client_half_closed()
         if backend.half_closed:
             relay.backend_half_closed()
+
+    def _ends(self) -> tuple[Callable[[RelayEnd], None], tuple[set[Any], ...]]:
+        """Who is told of the end of the relay, and where it is while it lasts."""
+        member, tally = self._member, self.factory.tally
+        if member is None:
+            return self._ended, ()
+        if tally is None:
+            return self._ended, (member.tunnels,)
+        relays = tally.relay(member.cluster, member.id, "tcp")
+        tally.reach(member.cluster, self._outcome)
+        return relays.watch(self._ended), (member.tunnels, relays.open)
 
     async def _reach(self, arrival: Arrival) -> BackendProtocol | None:
         """Connect to the backend that is chosen, or to another one; None: there is none, or the client has left."""
@@ -256,6 +268,8 @@ class FrontendProtocol(Protocol):
         return backend
 
     def _refuse(self) -> None:
+        if self.factory.tally is not None:
+            self.factory.tally.refused["nobody"] += 1
         if self._cluster is None:
             _log.info("{peer} is refused: no route leads anywhere", peer=self.peer)
         else:
