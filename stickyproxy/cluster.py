@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -28,7 +29,7 @@ from stickyproxy.member import Member
 from stickyproxy.model import Arrival, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import ChainAffinity, hiding
 from stickyproxy.sansio.policy import Policies, PolicySelection
-from stickyproxy.sansio.selection import Choice, Selected, select
+from stickyproxy.sansio.selection import Broken, Choice, Selected, select
 from stickyproxy.sansio.steering import Steering, steering
 
 _NONE, _KEPT, _AWAY = Outcome.NONE, Outcome.KEPT, Outcome.AWAY
@@ -42,6 +43,8 @@ class Cluster:
         self.name = spec.name
         self.members: dict[str, Member] = {}
         self.sessions: ISessionStore | None = None  #: where its affinity keeps them, if it does; set by who made that
+        #: Clients that their own backend did not serve, by the reason: ``selection.REASONS``, ``down`` and ``lost``.
+        self.broken: Counter[str] = Counter()
         self.probing: IService | None = None  #: in ``api.cluster_of``: what probes it, to be started
         #: What probes and clients find of the members, where the configuration asks for that.
         self.health: ClusterHealth | None = None
@@ -163,11 +166,22 @@ class Cluster:
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
         outcome = choice.outcome
-        if outcome is _NONE or outcome is _AWAY or (outcome is _KEPT and not self.affinity.renews):
+        if outcome is _NONE or (outcome is _KEPT and not self.affinity.renews):
             return None
-        return self.affinity.bind(arrival, choice.candidate.id)
+        if choice.broken is not None:
+            self._count(choice.broken)
+        return None if outcome is _AWAY else self.affinity.bind(arrival, choice.candidate.id)
+
+    def _count(self, broken: Broken) -> None:
+        """A client is served by another backend than its own."""
+        member, why = self.members.get(broken.backend), broken.why
+        if why == "unreachable" and member is not None and member.health is not None and member.health.down:
+            why = "down"
+        self.broken[why] += 1
 
     def _steer(self, arrival: Arrival, choice: Choice[Member], wish: Steering) -> bytes | None:
+        if choice.broken is not None:
+            self._count(choice.broken)
         if wish.to == "":
             return self.affinity.forget(arrival)
         if wish.to is None and choice.outcome is _AWAY:  # for as long as its own backend says, which is another

@@ -171,6 +171,7 @@ class MemberHealth:
 
     def probe_ended(self, failure: str | None, thresholds: Thresholds) -> None:
         """A probe has failed for the reason ``failure``; None: it has not."""
+        self._member.counts["probes_well" if failure is None else "probes_failed"] += 1
         before = self.probed
         self.probed = after = probed(before, failure, thresholds, self._member.seconds())
         if after.standing is before.standing:
@@ -235,6 +236,7 @@ class MemberHealth:
         self._reason, self._out_since = reason, now
         seconds = self.ejection.until - now
         self._return = self._member.later(seconds, self._let_in)
+        self._member.counts["ejections"] += 1
         _log.warn(
             "Backend {member.id} of {member.cluster} is ejected for {seconds} s, after {failures} failures: {reason}",
             member=self._member,

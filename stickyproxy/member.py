@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Member:
         "_wrap_tls",
         "active",
         "cluster",
+        "counts",
         "health",
         "id",
         "since",
@@ -71,6 +73,9 @@ class Member:
         self.since: float = clock.seconds()  #: when its state was set
         self.active = 0  #: requests and tunnels that it serves right now
         self.tunnels: set[Any] = set()  #: the open tunnels and TCP relays among these: they can ``drain`` and ``abort``
+        #: How often what has happened: ``connections``, ``connect_errors``, ``retries``, ``ejections``, ``probes_well``
+        #: and ``probes_failed``.
+        self.counts: Counter[str] = Counter()
         self._clock = clock
         self._idle: list[BackendConnection] = []
         self._reached = True  # the last time that somebody tried
@@ -174,6 +179,7 @@ class Member:
 
     def _tell(self, error: Exception | None) -> None:
         """Log that it cannot be reached, or can again: once, not for every client."""
+        self.counts["connections" if error is None else "connect_errors"] += 1
         if self.health is not None:
             self.health.connected() if error is None else self.health.unreached(_reason(error))
         if (error is None) is self._reached:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyproxy.cluster import Cluster
-from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError, NoBackend
+from stickyproxy.errors import BackendLost, BackendSilent, BadAnswer, HTTPError, NoBackend, SessionLost
 from stickyproxy.exchange.connection import BackendConnection, open_connection
 from stickyproxy.exchange.reading import ReadClient
 from stickyproxy.member import Member
@@ -233,6 +233,7 @@ class Exchange:
             self._fail(error)
         elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:
             self._retries += 1
+            connection.member.counts["retries"] += 1
             if not connection.used:  # a backend that dies may still have let a new connection in
                 self._tried |= {connection.member.id}
                 self._connect(self.cluster.choose(self.arrival, self._tried), error)
@@ -329,4 +330,6 @@ class Exchange:
 
     def _fail(self, error: HTTPError) -> None:
         self._over = True
+        if type(error) is SessionLost:
+            self.cluster.broken["lost"] += 1
         self._client.failed(error)

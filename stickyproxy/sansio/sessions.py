@@ -22,6 +22,7 @@ _SESSION = 8 + 8 + 4 + 4 + 4 + 8 + 32
 #: Bytes of a key beside its characters: a bytes object, and its place in the dict.
 _KEY = 33 + 15 + 80
 _NEVER = float("inf")
+_NOBODY = -1  # the backend of a session that is being made
 _HEAD = 0  # the number that no session has: the ends of the list meet there
 
 
@@ -57,6 +58,7 @@ class SessionTable:
         self._numbers: dict[bytes, int] = {}
         self._keys: list[bytes | tuple[bytes, ...] | None] = [None]
         self._ids: list[str] = []
+        self._held: list[int] = []  # how many sessions each of them has
         self._backends = array("i", [0])
         self._seen = array("d", [0.0])
         self._until = array("d", [_NEVER])
@@ -115,7 +117,7 @@ class SessionTable:
             return
         else:
             self._unlink(number)
-        self._backends[number] = self._id(backend_id)
+        self._give_to(number, backend_id)
         self._seen[number] = now
         if lifetime is not None:
             self._until[number] = until = now + lifetime
@@ -158,6 +160,10 @@ class SessionTable:
             number = self._next[number]
         return counts
 
+    def held(self) -> dict[str, int]:
+        """As ``counts``, at once, however many there are: with those that are over and were not looked for."""
+        return dict(zip(self._ids, self._held, strict=True))
+
     # As others tell it.
 
     def restore(self, session: Session) -> None:
@@ -177,7 +183,7 @@ class SessionTable:
                 if key not in keys:
                     self._forget_key(key)
             self._set_keys(number, keys[:1])
-        self._backends[number] = self._id(backend_id)
+        self._give_to(number, backend_id)
         self._until[number] = until
         self._ends = min(self._ends, until)
         self._link(number)
@@ -240,9 +246,10 @@ class SessionTable:
         if self._free:
             number = self._free.pop()
             self._until[number] = until
+            self._backends[number] = _NOBODY
             return number
         self._keys.append(None)
-        self._backends.append(0)
+        self._backends.append(_NOBODY)
         self._seen.append(now)
         self._until.append(until)
         self._next.append(_HEAD)
@@ -254,6 +261,7 @@ class SessionTable:
             del self._numbers[key]
             self._bytes -= _KEY + len(key)
         self._keys[number] = None
+        self._held[self._backends[number]] -= 1
         self._unlink(number)
         self._free.append(number)
         self._count -= 1
@@ -270,9 +278,17 @@ class SessionTable:
                 break
             self._drop(last)
 
+    def _give_to(self, number: int, backend_id: str) -> None:
+        before = self._backends[number]
+        if before != _NOBODY:
+            self._held[before] -= 1
+        self._backends[number] = id = self._id(backend_id)
+        self._held[id] += 1
+
     def _id(self, backend_id: str) -> int:
         if backend_id not in self._ids:
             self._ids.append(backend_id)
+            self._held.append(0)
         return self._ids.index(backend_id)
 
     # Keys.

@@ -27,6 +27,7 @@ from stickyproxy.sansio.tracecontext import Tracing
 from stickyproxy.service.clusters import Means
 from stickyproxy.sharing import Memory, admission_of, rate_region
 from stickyproxy.sweep import Sweep
+from stickyproxy.tally import Tally
 from stickyproxy.tls import Certificate, CertificateStore, load_authorities, server_connection_creator, tls_factory
 from stickyproxy.wires.admission import AdmissionFactory
 from stickyproxy.wires.http import HTTPFrontendFactory, RefusalFactory
@@ -49,6 +50,7 @@ class Frontend:
         self.tls: Terminating | None = None
         self.admission: Admission | None = None
         self.listeners: list[Listener] = []
+        self.tally = Tally()
 
     @property
     def connections(self) -> Collection[Any]:
@@ -123,10 +125,11 @@ class FrontendDraft:
         #: What stands before the frontend, for listening ports.
         self.outer = self._wrapped(factory, means.reactor)
 
-    def apply(self) -> Frontend:
-        """The frontend, which is ``previous`` where there is one."""
+    def apply(self, *, counts: bool = False) -> Frontend:
+        """The frontend, which is ``previous`` where there is one. ``counts``: it counts what it serves."""
         frontend = self.frontend
         self._configure()
+        frontend.factory.tally = frontend.tally if counts else None
         if self._admission is not None:
             limits = self.spec.limits
             trusted = Networks(self.spec.trusted_proxies)
@@ -213,7 +216,10 @@ class FrontendDraft:
         secure: Callable[[IProtocolFactory], IProtocolFactory] | None = None
         if self._tls is not None:
             creator, patience = self._tls.creator, spec.timeouts.head
-            secure = partial(tls_factory, creator, clock=reactor, handshake_timeout=patience, turn=sweep.turn)
+            shaken = self.frontend.tally.shaken
+            secure = partial(
+                tls_factory, creator, clock=reactor, handshake_timeout=patience, turn=sweep.turn, shaken=shaken
+            )
         wary = spec.accept_proxy_protocol and spec.protocol == "tcp"
         factory: IProtocolFactory = inner
         if secure is not None:
@@ -239,7 +245,8 @@ class FrontendDraft:
             for reason in (FULL, CROWDED):
                 refusal = RefusalFactory(inner, reason)
                 refusing[reason.status] = refusal if secure is None else secure(refusal)
-        return AdmissionFactory(self.spec.name, factory, admission, self._sweep, refusing)
+        refused = self.frontend.tally.refused
+        return AdmissionFactory(self.spec.name, factory, admission, self._sweep, refusing, refused)
 
 
 def _inspector(spec: Inspect, extensions: Extensions) -> IStreamInspector:

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, ma
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Configuration
+from stickyproxy.control.metrics import Measures
 from stickyproxy.extensions import Extensions
 from stickyproxy.listening import Listen, Listener, listen_on
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
@@ -62,6 +63,7 @@ class Proxy(MultiService):
         self.extensions = extensions
         self.recording = Recording(reactor)
         self.recording.setServiceParent(self)
+        self.measures = Measures(reactor, time.time())
         self.sweep = Sweep(reactor)
         self.random = Random()
         self.secret = secret or os.urandom(32)
@@ -108,10 +110,12 @@ class Proxy(MultiService):
                 opened.append(listener)
         except BaseException:
             self._retain_logs(self.configuration)
+            self.measures.failed()
             for listener in opened:
                 await listener.stopService()
             raise
         self._apply(draft, opened)
+        self.measures.reloaded(time.time())
 
     def _apply(self, draft: Draft, listeners: list[Listener]) -> None:
         """What does not fail."""
@@ -128,7 +132,8 @@ class Proxy(MultiService):
             cluster.stop()
         left = [each for name, each in self.frontends.items() if draft.drops(name)]
         self._left = [each for each in (*self._left, *left) if each.factory.connections]
-        self.frontends = {name: each.apply() for name, each in draft.frontends.items()}
+        counts = self.measures.wanted(configuration.admin is not None, self)
+        self.frontends = {name: each.apply(counts=counts) for name, each in draft.frontends.items()}
         for listener in listeners:
             self.listeners[listener.description] = listener
             listener.setServiceParent(self)

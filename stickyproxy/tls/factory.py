@@ -95,9 +95,22 @@ def tls_factory(
     *,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     turn: Turn | None = None,
+    shaken: Callable[[TLSTransport, Failure | None], object] | None = None,
 ) -> TLSFactory:
-    """A factory of TLS servers: a protocol of ``wrapped_factory`` is connected when a client's handshake is done."""
-    return TLSFactory(creator, False, wrapped_factory, clock, handshake_timeout, await_handshake=True, turn=turn)
+    """A factory of TLS servers: a protocol of ``wrapped_factory`` is connected when a client's handshake is done.
+
+    ``shaken`` is called at the end of each handshake, with what went wrong or None, which is logged as well.
+    """
+    factory = TLSFactory(creator, False, wrapped_factory, clock, handshake_timeout, await_handshake=True, turn=turn)
+    if shaken is not None:
+        log = factory.handshake_ended
+
+        def ended(transport: TLSTransport, failure: Failure | None) -> None:
+            shaken(transport, failure)
+            log(transport, failure)
+
+        factory.handshake_ended = ended
+    return factory
 
 
 @implementer(IStreamClientEndpoint)

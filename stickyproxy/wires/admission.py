@@ -45,12 +45,13 @@ class AdmissionFactory:
         admission: Admission,
         sweep: Sweep,
         refusing: Mapping[int, IProtocolFactory] | None = None,
+        refused: Counter[str] | None = None,
     ) -> None:
         self.name = name
         self.wrapped = wrapped
         self.admission = admission
         self.refusals = 0  #: that are being told
-        self.refused: Counter[str] = Counter()  #: by the reason
+        self.refused: Counter[str] = Counter() if refused is None else refused  #: ``full`` or ``crowded``
         self._sweep = sweep
         self._refusing = refusing or {}
         self._untold = 0

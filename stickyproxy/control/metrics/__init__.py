@@ -7,6 +7,6 @@
 from stickyproxy.control.metrics.exposition import exposition
 from stickyproxy.control.metrics.lag import Lag
 from stickyproxy.control.metrics.merging import Gathered, merge
-from stickyproxy.control.metrics.reading import samples
+from stickyproxy.control.metrics.reading import Measures, samples
 
-__all__ = ["Gathered", "Lag", "exposition", "merge", "samples"]
+__all__ = ["Gathered", "Lag", "Measures", "exposition", "merge", "samples"]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import twisted
 from prometheus_client import ProcessCollector
+from twisted.application.service import IServiceCollection
+from twisted.internet.interfaces import IReactorTime
 
 from stickyproxy import __version__
 from stickyproxy.cluster import Cluster
@@ -19,47 +21,60 @@ from stickyproxy.control.metrics.families import FAMILIES, Told
 from stickyproxy.control.metrics.lag import Lag
 from stickyproxy.control.snapshot import Serving, table_of
 from stickyproxy.model import BackendState
+from stickyproxy.sansio.selection import REASONS
 from stickyproxy.tally import BUCKETS, Tally
 
 Sample = tuple[str, tuple[str, ...], Any]
+#: Words of ``Member.counts`` that are families of their own.
+_COUNTS = ("connections", "connect_errors", "retries", "ejections")
+#: Why a client was not served by its own backend.
+WHY = (*REASONS, "down", "lost")
 _STATES = ("up", "drain", "maintenance", "down", "ejected")
+
+
+class Counted(Serving, Protocol):
+    """A frontend that runs, with what it has counted."""
+
+    tally: Tally
 
 
 class Measured(Protocol):
     """What is read: a running proxy."""
 
     clusters: dict[str, Cluster]
-    frontends: dict[str, Serving]
+    reactor: Any
     measures: Measures
+
+    @property
+    def frontends(self) -> Mapping[str, Counted]: ...
 
 
 class Measures:
-    """What has no other place while a process runs: counts of frontends by their names, reloads, the loop's lag."""
+    """What has no other place while a process runs: reloads, and the lag of its loop. ``now``: since the epoch."""
 
-    def __init__(self, reactor: Any, now: float) -> None:
-        self.lag = Lag(reactor)
-        self.reactor = type(reactor).__name__
+    def __init__(self, clock: IReactorTime, now: float) -> None:
+        self.lag = Lag(clock)
         self.reloads: Counter[str] = Counter()
-        self.loaded = now  #: when the configuration that serves began to; seconds since the epoch
+        self.loaded = now  #: when the configuration that serves began to
         self.failing = False  #: the last reload did not work
-        self._tallies: dict[str, Tally] = {}
 
-    def tally(self, frontend: str) -> Tally:
-        """The counts of a frontend, which outlast a reload."""
-        return self._tallies.setdefault(frontend, Tally())
+    def wanted(self, counts: bool, parent: IServiceCollection) -> bool:
+        """Whether anybody wants to know; then the loop is looked at while ``parent`` runs."""
+        if counts and self.lag.parent is None:
+            self.lag.setServiceParent(parent)
+        elif not counts and self.lag.parent is not None:
+            self.lag.disownServiceParent()
+        return counts
 
-    def reloaded(self, now: float | None) -> None:
-        """A reload has ended ``now``; None: it failed, and all is as it was."""
-        self.failing = now is None
-        self.reloads["failed" if now is None else "done"] += 1
-        self.loaded = self.loaded if now is None else now
+    def reloaded(self, now: float) -> None:
+        """A reload has worked."""
+        self.failing, self.loaded = False, now
+        self.reloads["done"] += 1
 
-    def tallies(self, names: Iterable[str]) -> list[tuple[str, Tally]]:
-        """Those of the frontends that there are; others are forgotten, and begin anew if they come again."""
-        self._tallies = {name: self.tally(name) for name in names}
-        for tally in self._tallies.values():
-            tally.flush()
-        return list(self._tallies.items())
+    def failed(self) -> None:
+        """A reload has not: all is as it was."""
+        self.failing = True
+        self.reloads["failed"] += 1
 
 
 def samples(proxy: Measured) -> list[Told]:
@@ -77,27 +92,36 @@ def samples(proxy: Measured) -> list[Told]:
 
 
 def _all(proxy: Measured) -> Iterator[Sample]:
-    for name, tally in proxy.measures.tallies(proxy.frontends):
-        yield from _answers(name, tally)
-        yield from _relays(name, tally)
-        yield from _doors(name, tally)
     for name, serving in proxy.frontends.items():
+        tally = serving.tally
+        tally.flush()
+        yield from _answers(name, tally, proxy.clusters)
+        yield from _relays(name, tally, proxy.clusters)
+        yield from _doors(name, tally)
         yield "stickyproxy_client_connections", (name,), len(serving.connections)
         yield from _certificates(name, serving)
     for cluster in proxy.clusters.values():
         yield from _cluster(cluster)
-    yield from _process(proxy.measures)
+    yield from _process(proxy.measures, type(proxy.reactor).__name__)
 
 
-def _answers(frontend: str, tally: Tally) -> Iterator[Sample]:
+def _is_there(cluster: str, backend: str, clusters: Mapping[str, Cluster]) -> bool:
+    """Whether the configuration has it: what it has no more is not told, and comes again with all that was counted."""
+    return not backend or (cluster in clusters and backend in clusters[cluster].members)
+
+
+def _answers(frontend: str, tally: Tally, clusters: Mapping[str, Cluster]) -> Iterator[Sample]:
     for (cluster, backend, status, outcome), row in tally.answers.items():
-        served = frontend, cluster, backend
+        if cluster and cluster not in clusters:
+            continue
         received, sent, seconds = row[:BUCKETS]
         count = sum(row[BUCKETS:])
-        yield "stickyproxy_requests_total", (*served, _class(status)), count
+        if _is_there(cluster, backend, clusters):
+            served = frontend, cluster, backend
+            yield "stickyproxy_requests_total", (*served, _class(status)), count
+            yield "stickyproxy_received_bytes_total", (*served, "http"), received
+            yield "stickyproxy_sent_bytes_total", (*served, "http"), sent
         yield "stickyproxy_request_duration_seconds", (cluster,), [*row[BUCKETS:], seconds]
-        yield "stickyproxy_received_bytes_total", (*served, "http"), received
-        yield "stickyproxy_sent_bytes_total", (*served, "http"), sent
         if backend:
             yield "stickyproxy_affinity_total", (cluster, outcome), count
         if status == 429 and not cluster:
@@ -109,8 +133,10 @@ def _class(status: int) -> str:
     return "left" if status == 499 else f"{status // 100}xx"
 
 
-def _relays(frontend: str, tally: Tally) -> Iterator[Sample]:
+def _relays(frontend: str, tally: Tally, clusters: Mapping[str, Cluster]) -> Iterator[Sample]:
     for (cluster, backend, protocol), relays in tally.relays.items():
+        if not _is_there(cluster, backend, clusters):
+            continue
         served = frontend, cluster, backend
         received, sent, messages_received, messages_sent = relays.sums()
         name = "stickyproxy_websockets" if protocol == "websocket" else "stickyproxy_tcp_relays"
@@ -122,7 +148,8 @@ def _relays(frontend: str, tally: Tally) -> Iterator[Sample]:
             yield "stickyproxy_websocket_messages_total", (*served, "from_client"), messages_received
             yield "stickyproxy_websocket_messages_total", (*served, "to_client"), messages_sent
     for (cluster, outcome), count in tally.reached.items():
-        yield "stickyproxy_affinity_total", (cluster, outcome), count
+        if cluster in clusters:
+            yield "stickyproxy_affinity_total", (cluster, outcome), count
 
 
 def _doors(frontend: str, tally: Tally) -> Iterator[Sample]:
@@ -146,7 +173,9 @@ def _certificates(frontend: str, serving: Serving) -> Iterator[Sample]:
 
 def _cluster(cluster: Cluster) -> Iterator[Sample]:
     table = table_of(cluster)
-    counts: Mapping[str, int] = table.counts() if table is not None else {}
+    sessions: Mapping[str, int] = table.held() if table is not None else {}
+    for why in WHY:
+        yield "stickyproxy_sticky_broken_total", (cluster.name, why), cluster.broken[why]
     for member in cluster.members.values():
         labels = cluster.name, member.id
         state = _state(member)
@@ -155,10 +184,15 @@ def _cluster(cluster: Cluster) -> Iterator[Sample]:
         yield "stickyproxy_backend_weight", labels, member.weight
         yield "stickyproxy_backend_active", labels, member.active
         yield "stickyproxy_backend_idle_connections", labels, member.idle_connections
+        for count in _COUNTS:
+            yield f"stickyproxy_backend_{count}_total", labels, member.counts[count]
+        for result, count in (("well", "probes_well"), ("failed", "probes_failed")):
+            if member.health is not None:
+                yield "stickyproxy_backend_probes_total", (*labels, result), member.counts[count]
         if member.state is BackendState.DRAIN:
             yield "stickyproxy_drain_remaining", labels, member.active
         if table is not None:
-            yield "stickyproxy_sessions", labels, counts.get(member.id, 0)
+            yield "stickyproxy_sessions", labels, sessions.get(member.id, 0)
 
 
 def _state(member: Any) -> str:
@@ -169,14 +203,14 @@ def _state(member: Any) -> str:
     return "ejected" if health.out is not None else "down"
 
 
-def _process(measures: Measures) -> Iterator[Sample]:
+def _process(measures: Measures, reactor: str) -> Iterator[Sample]:
     yield "stickyproxy_reactor_lag_seconds", (), measures.lag.last
     yield "stickyproxy_reactor_lag_distribution_seconds", (), list(measures.lag.buckets)
     for result in ("done", "failed"):
         yield "stickyproxy_config_reloads_total", (result,), measures.reloads[result]
     yield "stickyproxy_config_last_reload_successful", (), int(not measures.failing)
     yield "stickyproxy_config_last_reload_success_timestamp_seconds", (), measures.loaded
-    build = __version__, platform.python_version(), twisted.__version__, measures.reactor
+    build = __version__, platform.python_version(), twisted.__version__, reactor
     yield "stickyproxy_build_info", build, 1
     yield "stickyproxy_processes", (), 1
     for metric in ProcessCollector(registry=None).collect():

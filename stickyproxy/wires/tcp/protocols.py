@@ -178,6 +178,8 @@ class FrontendProtocol(Protocol):
             backend = await self._reach(arrival)
         except SessionLost:
             backend = None
+            if self._cluster is not None:
+                self._cluster.broken["lost"] += 1
         except CancelledError:  # the client left
             return
         self._connecting = None
