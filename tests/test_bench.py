@@ -25,6 +25,7 @@ from bench.machine import Cores, cpu_seconds, parse_stat, resident, tree
 from bench.processes import BenchError, Command, workplace
 from bench.run import Outcome, Row, Sample, rotated, sample_of
 from bench.sessions import costs
+from bench.sharing import admissions, rates, sessions
 from bench.websocket import Echo, Load, accept_token, frames
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -367,6 +368,17 @@ def test_every_default_case_can_be_asked_for() -> None:
     assert set(DEFAULT) < set(CASES)
     assert {target.case for target in targets.TARGETS} >= set(DEFAULT)
     assert [case.name for case in CASES["memory"]] == ["memory-up", "memory-down"]
+
+
+def test_sharing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that processes share has its cost; whoever is found in a replica costs no more than in a table."""
+    pytest.importorskip("uvloop", reason="it is measured on our reactor")
+    from stickyproxy.reactor.uv import UVReactor
+
+    monkeypatch.setattr("bench.sharing._ASKED", 20)
+    figures = {**sessions(1000, UVReactor()), **rates(), **admissions()}
+    assert len(figures) == 14 and all(cost >= 0 for cost in figures.values())
+    assert figures["to find, shared"] < 10 * figures["to find, one process"]
 
 
 def test_sessions_are_measured() -> None:

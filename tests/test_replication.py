@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from stickyproxy import replication
+from stickyproxy.config import Configuration, load
+from stickyproxy.conformance import make_arrival
+from stickyproxy.extensions import find_extensions
+from stickyproxy.model import Outcome
 from stickyproxy.replication import ChildSessions, ParentSessions
 from stickyproxy.sansio.replicas import Authority, Replica
+from stickyproxy.service import build
+from stickyproxy.sharing import SharedMemory, regions_of
 
 Table = Authority | Replica
 
@@ -182,3 +189,59 @@ def _ended(end: socket.socket) -> bool:
         return end.recv(100) == b""
     except BlockingIOError:
         return False
+
+
+CONFIGURATION = """
+[frontend.web]
+listen = "tcp:0:interface=127.0.0.1"
+cluster = "app"
+limits = { connections = 4, connections_per_address = 3 }
+access = { rate = { requests = 5, per = "1h" } }
+[cluster.app]
+affinity = { by = "source" }
+balance = "round-robin"
+sessions = { SESSIONS }
+backends = { a = "tcp:127.0.0.1:1", b = "tcp:127.0.0.1:2", c = "tcp:127.0.0.1:3" }
+"""
+
+
+def _configuration(directory: Path, sessions: str) -> Configuration:
+    path = directory / "proxy.toml"
+    path.write_text(CONFIGURATION.replace("SESSIONS", sessions))
+    return load(path, find_extensions())
+
+
+def test_two_proxies_serve_as_one(run: Callable[[Program], None], tmp_path: Path) -> None:
+    """Proxies that are built with a parent's tables and memory serve a client alike, across a reload as well."""
+    before, after = (_configuration(tmp_path, kept) for kept in ("", 'idle = "1h"'))
+
+    async def program(reactor: Any) -> None:
+        shared = SharedMemory.create(2)
+        shared.provide(regions_of(before))
+        parent = ParentSessions(reactor, time.time)
+        kept = parent.table("cluster app", **before.clusters[0].sessions.kept)
+        children = [child_of(parent, reactor) for _ in range(2)]
+        one, other = (
+            build(before, reactor, find_extensions(), memory=SharedMemory(shared.fd, slot), sessions=child.table)
+            for slot, child in enumerate(children)
+        )
+        for number in range(30):
+            first, second = (one, other) if number % 2 else (other, one)
+            arrival = make_arrival(number)
+            choice = await first.clusters["app"].choose(arrival)
+            assert choice is not None and choice.outcome is Outcome.NEW
+            first.clusters["app"].bind(arrival, choice)
+            again = await second.clusters["app"].choose(arrival)
+            assert again is not None and (again.candidate.id, again.outcome) == (choice.candidate.id, Outcome.KEPT)
+        await one.reconfigure(after)
+        again = await one.clusters["app"].choose(make_arrival(29))
+        assert again is not None and again.outcome is Outcome.KEPT and len(kept) == 30
+        rooms = [proxy.frontends["web"].admission for proxy in (one, other)]
+        verdicts = [rooms[number % 2].admit("192.0.2.1") for number in range(4)]  # type: ignore[union-attr]
+        assert [verdict and verdict.status for verdict in verdicts] == [None, None, None, 429]
+        for child in children:
+            child.stop()
+        await until(reactor, lambda: not kept._unsent)
+        shared.close()
+
+    run(program)

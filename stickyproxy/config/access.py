@@ -15,7 +15,7 @@ _Requests = Annotated[int, whole(1, 1_000_000)]
 class Rate:
     """How often one client may ask: a bucket of tokens for each address, in IPv6 for each /64.
 
-    For `protocol = "tcp"` what is counted are new connections. Each process counts for itself.
+    For `protocol = "tcp"` what is counted are new connections. Workers take from the same buckets.
     """
 
     requests: _Requests = attrs.field(

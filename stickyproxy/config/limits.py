@@ -127,8 +127,8 @@ class Limits:
     connections: Count | None = attrs.field(
         default=None,
         metadata=told(
-            "Open connections of this frontend, in each process. Of HTTP clients that come then up to 64 at a time are "
-            "answered 503, with `Retry-After`; others are closed at once.",
+            "Open connections of this frontend, of all workers together. Of HTTP clients that come then up to 64 at a "
+            "time are answered 503, with `Retry-After`; others are closed at once.",
             "HAProxy `maxconn`, Envoy `max_connections`",
         ),
     )

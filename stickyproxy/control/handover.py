@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 
 from stickyproxy import __version__
 from stickyproxy.control.takeover import BATCH, PROTOCOL, CannotTakeOver, Store, user_of, written
+from stickyproxy.sansio.replicas import Authority
 
 
 class Handover(Service):
@@ -190,6 +191,9 @@ class Successor(LineOnlyReceiver):
 
 def follow(store: Any, tell: Callable[[Sequence[bytes]], object]) -> Callable[[], None]:
     """Have ``tell`` called with the keys of each session of ``store`` that changes. Returns what ends that."""
+    if isinstance(store, Authority):  # its children change it, too
+        store.followers.add(tell)
+        return partial(store.followers.discard, tell)
     bind, forget = store.bind, store.forget
 
     def bind_and_tell(keys: Sequence[bytes], backend_id: str, lifetime: float | None = None) -> None:

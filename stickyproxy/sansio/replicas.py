@@ -121,8 +121,8 @@ class Replica(SessionTable):
 
     def give_up(self, seconds: float) -> None:
         """Who has waited for so long for an answer of the parent is a new client."""
-        before = self._clock() - seconds
-        for key in [key for key, (since, _) in self._asked.items() if since <= before]:
+        now = self._clock()
+        for key in [key for key, (since, _) in self._asked.items() if not since <= now < since + seconds]:
             self._answer(key)
 
     def leave(self) -> None:

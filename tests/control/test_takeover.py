@@ -16,9 +16,11 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from stickyproxy.control.handover import Handover
+from stickyproxy.control.handover import Handover, follow
 from stickyproxy.control.takeover import BATCH, CannotTakeOver, Predecessor
-from stickyproxy.sansio.sessions import SessionTable
+from stickyproxy.sansio.records import Bind, Forget
+from stickyproxy.sansio.replicas import Authority
+from stickyproxy.sansio.sessions import Session, SessionTable
 
 NOW = 1_000_000.0
 
@@ -167,3 +169,20 @@ async def test_the_place_is_not_for_us(tmp_path: Path) -> None:
     handover = Handover(tmp_path / "missing" / "door", reactor, list, dict, print)
     with pytest.raises(CannotTakeOver, match="No such file or directory"):
         handover.startService()
+
+
+def test_workers_change_sessions_too() -> None:
+    """What a worker binds while another process takes over is told to that; what the former says, to the workers."""
+    told: list[bytes] = []
+    sent: list[bytes] = []
+    table = Authority("cluster app", lambda: NOW, lambda child, data: sent.append(data), lambda: None)
+    unfollow = follow(table, told.extend)
+    list(table.enter("worker"))
+    table.received("worker", [Bind((b"ann",), (), "a", "", None), Forget(b"bob", ())])
+    table.bind((b"eve",), "b")
+    assert told == [b"ann", b"bob", b"eve", b"eve"]
+    unfollow()
+    table.flush()
+    table.restore(Session((b"dan",), "a", NOW, float("inf")))
+    table.flush()
+    assert len(told) == 4 and b"dan" in sent[-1] and b"dan" not in sent[0]
