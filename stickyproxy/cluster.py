@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
-from functools import partial
 from typing import Any, TypeVar
 
 from twisted.application.service import IService
@@ -14,7 +13,7 @@ from twisted.internet.error import ConnectingCancelledError
 
 from stickyproxy.config.named import Named
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.health import PATIENCE, AroundSelection, ClusterHealth
+from stickyproxy.health import PATIENCE, ClusterHealth
 from stickyproxy.interfaces import (
     IAffinity,
     IAnsweringAffinity,
@@ -25,11 +24,11 @@ from stickyproxy.interfaces import (
     ISettingAffinity,
     ITimedBalancer,
 )
+from stickyproxy.layers import Layers, Select
 from stickyproxy.member import Member
 from stickyproxy.model import Arrival, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import ChainAffinity, hiding
-from stickyproxy.sansio.policy import Policies, PolicySelection
-from stickyproxy.sansio.selection import Broken, Choice, Selected, select
+from stickyproxy.sansio.selection import Broken, Choice
 from stickyproxy.sansio.steering import Steering, steering
 
 _NONE, _KEPT, _AWAY = Outcome.NONE, Outcome.KEPT, Outcome.AWAY
@@ -39,7 +38,16 @@ T = TypeVar("T")
 class Cluster:
     """A running cluster: its members, and what chooses among them."""
 
-    def __init__(self, spec: ClusterSpec, members: Iterable[Member], affinity: IAffinity, balancer: IBalancer) -> None:
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        members: Iterable[Member],
+        affinity: IAffinity,
+        balancer: IBalancer,
+        *,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        """``share``: which process this is, from 0, and of how many: each has its part of every limit."""
         self.name = spec.name
         self.members: dict[str, Member] = {}
         self.sessions: ISessionStore | None = None  #: where its affinity keeps them, if it does; set by who made that
@@ -49,7 +57,12 @@ class Cluster:
         #: What probes and clients find of the members, where the configuration asks for that.
         self.health: ClusterHealth | None = None
         self.made: tuple[Any, Any] = (None, None)  #: what affinity and balancer were made of, if it may be reloaded
-        self._policy: tuple[Any, ...] = ()
+        #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may; or an awaitable.
+        self.select: Select
+        self.layers = Layers(spec.name, self.members, self._seconds, self._use)
+        #: Says whether what failed may be tried again.
+        self.retries = self.layers.retries
+        self._share = share
         self.configure(spec, members, affinity, balancer)
 
     def configure(self, spec: ClusterSpec, members: Iterable[Member], affinity: IAffinity, balancer: IBalancer) -> None:
@@ -66,10 +79,14 @@ class Cluster:
         self.balancer = balancer
         self.balancer_name = spec.balance.name
         present = {member.id: member for member in members}
+        for member in present.values():
+            if self.members and self.members.get(member.id) is not member:
+                member.came_up()
         self.members.clear()
         self.members.update(present)
         for member in present.values():
             member.cluster = spec.name
+        self.layers.set_limits(spec, self._share)
         self.members_changed()
         parts = affinity.links if spec.affinity.links and isinstance(affinity, ChainAffinity) else (affinity,)
         #: The affinities of the chain, or the one that there is, with their names.
@@ -80,40 +97,33 @@ class Cluster:
         self._answered = affinity.answered if IAnsweringAffinity.providedBy(affinity) else None
         #: What gives a reader of an answer's content, if anything does (``IReadingAffinity.reader``).
         self.reader = affinity.reader if IReadingAffinity.providedBy(affinity) else None
+        self._renews = affinity.renews
         self._steered = spec.sessions.steering
         self._setting = affinity.setting if ISettingAffinity.providedBy(affinity) else None
         #: Is told how long a member took to answer, None: it did not, if the balancer wants to know.
         self.timed = balancer.answered if ITimedBalancer.providedBy(balancer) else None
         policies = spec.sessions.policies
         self._grace = policies.grace if policies.when_down == "wait" else 0.0
-        self._set_selection(affinity, balancer, policies)
         self._watch(spec)
-
-    def _set_selection(self, affinity: IAffinity, balancer: IBalancer, policies: Policies) -> None:
-        if (affinity, balancer, policies) == self._policy:  # it remembers newcomers and moves
-            return
-        self._policy = (affinity, balancer, policies)
-        self._select: Callable[..., Selected[Member]] = partial(select, self.members, affinity, balancer)
-        if policies != Policies():
-            self._select = PolicySelection(self.members, affinity, balancer, policies, self._seconds).select
-        #: Called with an arrival, and the ids that were tried: who serves it, or None when nobody may; or an awaitable.
-        self.select: Callable[..., Selected[Member]] = self._select
+        self.layers.configure(spec, affinity, balancer, self.health)
 
     def _watch(self, spec: ClusterSpec) -> None:
         rules = spec.eject.rules if spec.eject is not None else None
+        plain = self._answered is None and self._setting is None and not self._steered
+        self._settle = self._settle_plainly if plain else self._settle_wholly
+        #: Told of the head of each answer; see ``_settle_wholly``.
         self.settle = self._settle if rules is None else self._settle_watched
         if spec.probe is None and rules is None:
             if self.health is not None:
                 self.health.forget()
                 self.health = None
-            self.select = self._select
             return
         if self.health is None:
-            self.health = ClusterHealth(spec.name, self.members, self._changed)
-        fail_open = spec.when_all_down == "try"
-        self._select_around = AroundSelection(self.health, self._select, self._grace, fail_open).select
+            self.health = ClusterHealth(spec.name, self.members, self.layers.changed)
         self.health.configure(rules)
-        self._changed(self.health.down)
+
+    def _use(self, select: Select) -> None:
+        self.select = select
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(map(repr, self.members.values()))}>"
@@ -122,7 +132,9 @@ class Cluster:
         """One of ``members`` was added or removed, or has another weight: the affinity wants to know."""
         self.affinity.members(self.members)
         if IRankingAffinity.providedBy(self.affinity):
-            self.affinity.weights({id: member.weight for id, member in self.members.items()})
+            weights = {id: 0 if each.backup else each.weight for id, each in self.members.items()}
+            self.affinity.weights(weights)
+        self.layers.limits.changed()
 
     async def choose(self, arrival: Arrival, tried: AbstractSet[str] = frozenset()) -> Choice[Member] | None:
         """Who serves ``arrival``, or None when nobody may; as ``select``, for those who can wait."""
@@ -142,10 +154,6 @@ class Cluster:
                     raise
             await choice.candidate.pause(PATIENCE)
 
-    def _changed(self, down: frozenset[str]) -> None:
-        """These are down from now on; nothing of it is in the way while none is."""
-        self.select = self._select_around if down else self._select
-
     def _settle_watched(
         self, arrival: Arrival, choice: Choice[Member], head: ResponseHead
     ) -> tuple[ResponseHead, bytes | None]:
@@ -153,7 +161,16 @@ class Cluster:
             choice.candidate.health.answered(head.status)
         return self._settle(arrival, choice, head)
 
-    def _settle(
+    def _settle_plainly(
+        self, arrival: Arrival, choice: Choice[Member], head: ResponseHead
+    ) -> tuple[ResponseHead, bytes | None]:
+        """As ``_settle_wholly``, where nobody wants to see or to change the head."""
+        outcome = choice.outcome
+        if outcome is _NONE or (outcome is _KEPT and not self._renews):  # as ``bind`` has it, without the call
+            return head, None
+        return head, self.bind(arrival, choice)
+
+    def _settle_wholly(
         self, arrival: Arrival, choice: Choice[Member], head: ResponseHead
     ) -> tuple[ResponseHead, bytes | None]:
         """``choice`` answers with ``head``: remember it. Returns the head for the client, and what ``bind`` does."""
@@ -166,7 +183,7 @@ class Cluster:
     def bind(self, arrival: Arrival, choice: Choice[Member]) -> bytes | None:
         """The backend of ``choice`` was reached: remember it. Returns the value of a Set-Cookie field, or None."""
         outcome = choice.outcome
-        if outcome is _NONE or (outcome is _KEPT and not self.affinity.renews):
+        if outcome is _NONE or (outcome is _KEPT and not self._renews):
             return None
         if choice.broken is not None:
             self._count(choice.broken)

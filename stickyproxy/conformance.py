@@ -40,6 +40,9 @@ class MemoryCandidate:
     active: int = 0
     state: BackendState = BackendState.UP
     since: float = 0.0  #: when that began
+    limit: int | None = None  #: of ``active``
+    backup: bool = False
+    warming: float | None = None
 
 
 def make_arrival(number: int = 0, cookies: Sequence[bytes] = (), *, secure: bool = False) -> Arrival:

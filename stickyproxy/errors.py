@@ -53,6 +53,12 @@ class SessionLost(HTTPError):
     status = 503
 
 
+class NoPlace(HTTPError):
+    """Every backend that may take the client serves as many as it may, and nobody was ready in time: 503."""
+
+    status = 503
+
+
 class BackendLost(HTTPError):
     """A backend could not be reached, or went away without an answer: 502."""
 

@@ -28,6 +28,7 @@ from stickyproxy.model import Backend, BackendState
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
     from stickyproxy.health import MemberHealth
+    from stickyproxy.waiting import LimitedSelection
 
 #: What puts TLS around a factory for connections to a backend.
 WrapTLS = Callable[[IProtocolFactory], IProtocolFactory]
@@ -47,13 +48,17 @@ class Member:
         "_reached",
         "_wrap_tls",
         "active",
+        "awaited",
+        "backup",
         "cluster",
         "counts",
         "health",
         "id",
+        "limit",
         "since",
         "state",
         "tunnels",
+        "warming",
         "weight",
     )
 
@@ -76,6 +81,11 @@ class Member:
         #: How often what has happened: ``connections``, ``connect_errors``, ``retries``, ``ejections``, ``probes_well``
         #: and ``probes_failed``.
         self.counts: Counter[str] = Counter()
+        self.limit: int | None = None  #: of ``active``, in this process
+        self.backup = backend.backup  #: it is there for when nobody else is
+        self.warming: float | None = None  #: since when it comes to its whole weight again
+        #: Told when it serves one less or is in another state, where somebody may wait for that.
+        self.awaited: LimitedSelection | None = None
         self._clock = clock
         self._idle: list[BackendConnection] = []
         self._reached = True  # the last time that somebody tried
@@ -97,8 +107,16 @@ class Member:
         if state is not self.state:
             self.state = state
             self.since = self.seconds()
+            if state is BackendState.UP:
+                self.came_up()
+            if self.awaited is not None:
+                self.awaited.changed()
             if state is BackendState.MAINTENANCE:
                 self.close_idle()
+
+    def came_up(self) -> None:
+        """It may have new clients from now on, as it might not before."""
+        self.warming = self.seconds()
 
     @property
     def idle_connections(self) -> int:
@@ -153,7 +171,13 @@ class Member:
 
     def tunnel_ended(self, _: object) -> None:
         """A tunnel that it served is over."""
+        self.leave()
+
+    def leave(self) -> None:
+        """It serves one client less."""
         self.active -= 1
+        if self.awaited is not None:
+            self.awaited.freed(self)
 
     def close_idle(self) -> None:
         """Close every idle connection."""

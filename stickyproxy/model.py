@@ -63,6 +63,8 @@ class Backend:
     endpoint: str
     weight: int = 1
     state: BackendState = BackendState.UP
+    max_connections: int | None = None  #: at a time; None: as its cluster says
+    backup: bool = False
 
 
 def _plain_values(plain: list[bytes], name: bytes) -> list[bytes]:

@@ -317,6 +317,11 @@ class MemoryEndpoint:
         self.attempts = 0
         self._waiting: deque[tuple[IProtocolFactory, Deferred[IProtocol]]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many connections wait to be let in."""
+        return len(self._waiting)
+
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """As ``IStreamClientEndpoint`` says; who cancels while it waits gets ``ConnectingCancelledError``."""
         self.attempts += 1

@@ -12,7 +12,7 @@ from stickyproxy.model import Backend
 from stickyproxy.sansio.health import Ejecting, Standing, Thresholds, room
 from stickyproxy.testing import MemoryEndpoint
 
-EVENTS = ("unreached", "connected", "lost", "500", "200", "probe failed", "probe well", "time")
+EVENTS = ("unreached", "connected", "lost", "500", "200", "probe failed", "probe well", "time", "asked", "1011", "1000")
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(EVENTS)), max_size=120)
 
 
@@ -31,6 +31,11 @@ def test_no_more_than_the_share_is_out(count: int, share: float, steps: list[tup
         before, was_down = health.down, one.down
         if event in ("500", "200"):
             one.answered(int(event))
+        elif event in ("1011", "1000"):
+            one.closed(int(event))
+        elif event == "asked":
+            was_down |= one.on_trial  # nobody else may come
+            one.asked()
         elif event == "time":
             clock.advance(7)
         elif event == "connected":
@@ -44,7 +49,7 @@ def test_no_more_than_the_share_is_out(count: int, share: float, steps: list[tup
             assert len(before) < room(count, rules)
         if not was_down and event in ("200", "connected", "probe well"):
             assert not one.down
-    assert told[-1:] == ([health.down] if told else [])
+    assert told[-1:] == ([health.down | health.on_trial] if told else [])
     clock.advance(41)
     failing = {id for id, m in members.items() if m.health and m.health.probed.standing is Standing.DOWN}
     assert health.down == failing and not clock.getDelayedCalls()

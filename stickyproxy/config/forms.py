@@ -11,7 +11,7 @@ from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.process import Process
 from stickyproxy.config.specs import Cluster, Frontend
 from stickyproxy.config.tracing import OpenTelemetry
-from stickyproxy.config.units import BackendEndpoint, ByName, Weight, told
+from stickyproxy.config.units import BackendEndpoint, ByName, OwnCount, Weight, told
 from stickyproxy.model import BackendState
 
 
@@ -42,6 +42,19 @@ class BackendTable:
         metadata=told(
             "`up`; `drain` keeps the bound clients and takes no new ones; `maintenance` takes none.",
             "HAProxy `set server … state`, nginx `drain`/`down`, Envoy `health_status`",
+        ),
+    )
+    max_connections: OwnCount = attrs.field(
+        default=None,
+        metadata=told(
+            "How many requests and WebSockets, or TCP connections, it serves at a time. Absent: as the cluster says.",
+            "HAProxy `maxconn`, nginx `max_conns`",
+        ),
+    )
+    backup: bool = attrs.field(
+        default=False,
+        metadata=told(
+            "It takes new clients only when no other may; see `use_backups`.", "HAProxy `backup`, nginx `backup`"
         ),
     )
 

@@ -177,3 +177,20 @@ class AnswerLimits:
     interim: CountOrZero = attrs.field(
         default=32, metadata=told("Interim answers (100, 102, 103 …) before the answer itself.")
     )
+
+
+@attrs.frozen
+class Queue:
+    """Clients that wait because every backend that may take them serves `max_connections`. Needs that."""
+
+    size: CountOrZero = attrs.field(
+        default=1000,
+        metadata=told(
+            "How many may wait, in each process; more are answered 503 at once, with `Retry-After`. 0: nobody waits.",
+            "HAProxy `maxqueue`, nginx `queue`, Envoy `max_pending_requests`",
+        ),
+    )
+    timeout: Duration = attrs.field(
+        default=5.0,
+        metadata=told("How long; then 503. A connection of TCP is closed.", "HAProxy `timeout queue`, nginx `queue`"),
+    )

@@ -56,6 +56,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("cluster.NAME.backends.NAME", forms.BackendTable),
     ("cluster.NAME.probe", named.Probe),
     ("cluster.NAME.eject", health.Eject),
+    ("cluster.NAME.queue", limits.Queue),
     ("cluster.NAME.sessions", sessions.Sessions),
     ("cluster.NAME.timeouts", limits.ClusterTimeouts),
     ("cluster.NAME.limits", limits.AnswerLimits),

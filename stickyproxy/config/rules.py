@@ -49,6 +49,8 @@ def broken_rules(document: Mapping[str, Any], extensions: Extensions) -> Iterato
         users = {key: f for key, f in frontends.items() if name in _used(f)}
         for keys, message in _cluster(cluster, users, extensions):
             yield ("cluster", name, *keys), message
+        for keys, message in _places(cluster, _table(document, "process").get("workers")):
+            yield ("cluster", name, *keys), message
     yield from _groups(clusters)
     yield from _logs(document, frontends)
     yield from _admin(_table(document, "admin"))
@@ -224,6 +226,30 @@ def _admin(admin: Mapping[str, Any]) -> Iterator[Found]:
 def _health(cluster: Mapping[str, Any]) -> Iterator[Found]:
     if "when_all_down" in cluster and not {"probe", "eject"} & cluster.keys():
         yield ("when_all_down",), "needs probe or eject: nobody is known to be down"
+    eject = _table(cluster, "eject")
+    for key in ("window", "least"):
+        if key in eject and "failure_rate" not in eject:
+            yield ("eject", key), "needs failure_rate: nothing is looked at in a window"
+
+
+def _places(cluster: Mapping[str, Any], workers: Any) -> Iterator[Found]:
+    """How many each backend serves, and who is there for when that is not enough."""
+    backends = _tables(cluster, "backends")
+    limits: dict[Keys, Any] = {("max_connections",): cluster.get("max_connections")}
+    limits |= {("backends", name, "max_connections"): each.get("max_connections") for name, each in backends.items()}
+    limits = {keys: limit for keys, limit in limits.items() if type(limit) is int}
+    for keys, limit in limits.items():
+        if type(workers) is int and limit < workers:
+            yield keys, f"less than process.workers, {workers}: each of them serves one at least"
+    if "queue" in cluster and not limits:
+        yield ("queue",), "needs max_connections: nobody has to wait"
+    backups = [name for name, each in backends.items() if each.get("backup") is True]
+    if "use_backups" in cluster and not backups:
+        yield ("use_backups",), "needs a backend with backup = true"
+    elif cluster.get("use_backups") == "full" and not limits:
+        yield ("use_backups",), "needs max_connections: nobody is ever full"
+    if backups and len(backups) == len(_table(cluster, "backends")):
+        yield ("backends", backups[0], "backup"), "every backend is one: leave this out where it is not"
 
 
 def _backend_tls(cluster: Mapping[str, Any]) -> Iterator[Found]:

@@ -13,7 +13,7 @@ import attrs
 
 from stickyproxy.config.access import Access
 from stickyproxy.config.health import Eject
-from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits
+from stickyproxy.config.limits import AnswerLimits, ClusterTimeouts, FrontendTimeouts, Limits, Queue
 from stickyproxy.config.logs import AccessLog, Log
 from stickyproxy.config.named import Inspect, Named, Probe
 from stickyproxy.config.process import Process
@@ -23,6 +23,7 @@ from stickyproxy.config.units import (
     AnyPath,
     ByName,
     ClusterName,
+    Count,
     CountOrZero,
     Duration,
     ExistingPath,
@@ -30,7 +31,9 @@ from stickyproxy.config.units import (
     ListenEndpoint,
     Makes,
     Network,
+    OwnDuration,
     PathPrefix,
+    RetryShare,
     Secret,
     ServerName,
     told,
@@ -281,6 +284,39 @@ class Cluster:
             "When every backend is down by its probes, or ejected: `try` takes them as if none were; `fail` answers "
             "503. Needs `probe` or `eject`.",
             "Envoy `healthy_panic_threshold`",
+        ),
+    )
+    slow_start: OwnDuration = attrs.field(
+        default=None,
+        metadata=told(
+            "How long a backend that comes up, or in, takes to its whole share of new clients, from a tenth of it. "
+            "Absent: it has that at once.",
+            "HAProxy `slowstart`, nginx `slow_start`, Envoy `slow_start_config`",
+        ),
+    )
+    use_backups: Literal["down", "full"] = attrs.field(
+        default="down",
+        metadata=told(
+            "When backends with `backup = true` take new clients: `down`, when nobody else may take any; `full`, also "
+            "when all others serve `max_connections`.",
+            "HAProxy `backup`, nginx `backup`, Envoy `priority`",
+        ),
+    )
+    max_connections: Count | None = attrs.field(
+        default=None,
+        metadata=told(
+            "How many requests and WebSockets, or TCP connections, each backend serves at a time. More wait; see "
+            "`queue`. With several processes each has its part of that.",
+            "HAProxy `maxconn` (server), nginx `max_conns`, Envoy `max_requests`",
+        ),
+    )
+    queue: Queue = Queue()  # noqa: RUF009 (frozen)
+    retry_budget: RetryShare | None = attrs.field(
+        default=1.0,
+        metadata=told(
+            "Retries, and ways to another backend because one cannot be reached, are at most this share of the "
+            "requests of the last ten seconds, and 10 a second beside that: who is down is not trampled.",
+            "Envoy `retry_budget`, Finagle `RetryBudget`",
         ),
     )
     sessions: Sessions = Sessions()  # noqa: RUF009 (frozen)

@@ -200,7 +200,7 @@ class Structure:
         if isinstance(entry, str):
             return Backend(**given, endpoint=self.value(entry, BackendEndpoint))
         table = self._table(entry, BackendTable, **given)
-        return Backend(table.id, table.endpoint, table.weight, table.state)
+        return Backend(**attrs.asdict(table, recurse=False))
 
     def _backend_tls(self, value: Any, type_: type) -> Any:
         if value is False:

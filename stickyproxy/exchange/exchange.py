@@ -133,6 +133,7 @@ class Exchange:
             self.choice = choice
             connection = choice.candidate.take(self.preface)
             if connection is not None:
+                choice.candidate.active += 1
                 self._send_on(connection)
                 return
         elif choice is None:
@@ -221,28 +222,36 @@ class Exchange:
 
     def lost(self, connection: BackendConnection, error: HTTPError) -> None:
         """The backend went away before its answer was whole."""
-        self._release()
         if self._over:
+            self._release()
             return
+        self._connection = None  # and yet it has its place, which it may go on with
+        member = connection.member
         if connection.answered or not connection.used:
             if self._sent_at is not None:
-                self._tell_time(connection.member)
-            if connection.member.health is not None:
-                connection.member.health.lost(error.detail)
-        if connection.answered:
+                self._tell_time(member)
+            if member.health is not None:
+                member.health.lost(error.detail)
+        if connection.answered or not self._may_retry(member):
+            member.leave()
             self._fail(error)
-        elif self._retries < RETRIES and not self._began and self.head.method in _IDEMPOTENT:
-            self._retries += 1
-            connection.member.counts["retries"] += 1
-            if not connection.used:  # a backend that dies may still have let a new connection in
-                self._tried |= {connection.member.id}
-                self._connect(self.cluster.choose(self.arrival, self._tried), error)
-            else:
-                self._connect(self.choice)
-        else:
-            self._fail(error)
+        elif connection.used:
+            self._connect(self.choice, placed=True)
+        else:  # a backend that dies may still have let a new connection in
+            member.leave()
+            self._tried |= {member.id}
+            self._connect(self.cluster.choose(self.arrival, self._tried), error)
 
     # The way to a backend.
+
+    def _may_retry(self, member: Member) -> bool:
+        if self._retries >= RETRIES or self._began or self.head.method not in _IDEMPOTENT:
+            return False
+        if not self.cluster.retries.allowed():
+            return False
+        self._retries += 1
+        member.counts["retries"] += 1
+        return True
 
     def _frame(self, content: bytes, ended: bool, trailers: Sequence[Field]) -> bytes:
         if self.head.body != CHUNKED:
@@ -252,7 +261,6 @@ class Exchange:
 
     def _send_on(self, connection: BackendConnection) -> None:
         self._connection = connection
-        connection.member.active += 1
         if self.cluster.timed is not None:
             self._sent_at = self._sweep.seconds()
         if self._unsent:
@@ -266,7 +274,10 @@ class Exchange:
     def _release(self) -> BackendConnection | None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.member.active -= 1
+            member = connection.member
+            member.active -= 1
+            if member.awaited is not None:
+                member.awaited.freed(member)
         return connection
 
     def _tell_time(self, failed: Member | None = None) -> None:
@@ -278,12 +289,13 @@ class Exchange:
         elif timed is not None and choice is not None and sent_at is not None:
             timed(choice.candidate, self._sweep.seconds() - sent_at)
 
-    def _connect(self, selected: Selected[Member], error: HTTPError | None = None) -> None:
-        self._connecting = Deferred.fromCoroutine(self._open(selected, error))
+    def _connect(self, selected: Selected[Member], error: HTTPError | None = None, *, placed: bool = False) -> None:
+        """``placed``: it is counted already by who is selected. ``error``: what failed before."""
+        self._connecting = Deferred.fromCoroutine(self._open(selected, error, placed))
         self._connecting.addErrback(self._broken)
 
-    async def _open(self, selected: Selected[Member], error: HTTPError | None) -> None:
-        """Connect to the backend that is chosen; while that fails, to another one. ``error``: what failed before."""
+    async def _open(self, selected: Selected[Member], error: HTTPError | None, placed: bool) -> None:
+        """Connect to the backend that is chosen; while that fails, to another one."""
         try:
             choice = selected if selected is None or isinstance(selected, Choice) else await selected
             connection = (
@@ -291,7 +303,7 @@ class Exchange:
             )
             while choice is not None:
                 self.choice = choice
-                connection = connection or await self._reach(choice)
+                connection = await self._placed(choice, connection, placed)
                 if connection is not None:
                     self._connecting = None
                     self._client.resume_request()
@@ -299,6 +311,9 @@ class Exchange:
                     if self._paused:
                         connection.pause_answer()
                     return
+                placed = False
+                if not self.cluster.retries.allowed():
+                    break
                 choice = await self.cluster.choose(self.arrival, self._tried)
         except HTTPError as reason:
             error = reason
@@ -306,6 +321,22 @@ class Exchange:
             return
         self._connecting = None
         self._fail(error or self._unreached or NoBackend(NOBODY))
+
+    async def _placed(
+        self, choice: Choice[Member], connection: BackendConnection | None, placed: bool
+    ) -> BackendConnection | None:
+        """``connection``, or a new one: counted from now on, unless there is none in the end."""
+        member = choice.candidate
+        if not placed:
+            member.active += 1
+        try:
+            connection = connection or await self._reach(choice)
+        except BaseException:
+            member.leave()
+            raise
+        if connection is None:
+            member.leave()
+        return connection
 
     async def _reach(self, choice: Choice[Member]) -> BackendConnection | None:
         """A new connection to the backend of ``choice``; None, and ``_unreached``, where there can be none."""

@@ -7,6 +7,14 @@ From        one probe well                  one probe failed
 UNKNOWN     UP                              DOWN
 UP          UP, failures forgotten          DOWN, if it is the ``fall``-th in a row
 DOWN        UP, if it is the ``rise``-th    DOWN, successes forgotten
+
+Ejection is the circuit breaker, with the three states that one has:
+
+From        to       when
+IN          OUT      too many failures in a row, or too large a share of what was asked lately (closed → open)
+OUT         TRIAL    its time is over (open → half-open): ``trials`` clients are let in, and nobody else
+TRIAL       OUT      one of them fails, for twice as long
+TRIAL       IN       so many of them go well
 """
 
 from __future__ import annotations
@@ -15,6 +23,8 @@ import enum
 from typing import NamedTuple
 
 import attrs
+
+from stickyproxy.sansio.recent import Recent
 
 
 class Standing(enum.Enum):
@@ -61,6 +71,10 @@ class Ejecting:
     time: float = 10.0  #: for which it is out the first time, and twice as long each time after
     longest: float = 300.0  #: but no longer; a backend that was in for as long begins anew
     max_share: float = 0.5  #: of the backends that may be out
+    failure_rate: float | None = None  #: of what was asked in ``window``, if that was at least ``least``
+    window: float = 10.0
+    least: int = 20
+    trials: int = 1  #: clients that must go well after it was out
 
 
 class Ejection(NamedTuple):
@@ -68,6 +82,7 @@ class Ejection(NamedTuple):
 
     unreached: int = 0  #: connections in a row that failed
     unserved: int = 0  #: answers in a row that failed, or that did not come
+    dropped: int = 0  #: WebSockets in a row that it closed because of itself
     until: float = 0.0  #: it is out until then
     times: int = 0  #: how often it has been out of late
 
@@ -78,8 +93,16 @@ def connected(ejection: Ejection) -> Ejection:
 
 
 def served(ejection: Ejection) -> Ejection:
-    """A good answer came. What came before it does not count any more."""
+    """A good answer came. What came before it does not count any more.
+
+    But for WebSockets that it closed: the handshake of the next one always goes well before it does.
+    """
     return ejection._replace(unreached=0, unserved=0) if ejection.unreached or ejection.unserved else ejection
+
+
+def kept(ejection: Ejection) -> Ejection:
+    """A WebSocket ended as it should."""
+    return ejection._replace(dropped=0) if ejection.dropped else ejection
 
 
 def failed(ejection: Ejection, *, reached: bool, now: float) -> Ejection:
@@ -91,9 +114,37 @@ def failed(ejection: Ejection, *, reached: bool, now: float) -> Ejection:
     return ejection._replace(unreached=ejection.unreached + 1)
 
 
+def dropped(ejection: Ejection, now: float) -> Ejection:
+    """It closed a WebSocket because of itself."""
+    return ejection if now < ejection.until else ejection._replace(dropped=ejection.dropped + 1)
+
+
 def is_due(ejection: Ejection, rules: Ejecting, now: float) -> bool:
-    """Whether it is to be taken out. Who comes back is so after one more failure, unless something went well."""
-    return now >= ejection.until and ejection.unreached + ejection.unserved >= rules.failures
+    """Whether there are too many failures in a row. Each of the three kinds has its row, and they add up."""
+    return now >= ejection.until and ejection.unreached + ejection.unserved + ejection.dropped >= rules.failures
+
+
+class Rate:
+    """What share of that which a backend was asked has failed of late."""
+
+    __slots__ = ("_asked", "_failed", "_least", "_most")
+
+    def __init__(self, most: float, window: float, least: int) -> None:
+        self._most = most
+        self._least = least
+        self._asked = Recent(window)
+        self._failed = Recent(window)
+
+    def add(self, now: float, *, failed: bool) -> None:
+        """Something went well, or ``failed``."""
+        self._asked.add(now)
+        if failed:
+            self._failed.add(now)
+
+    def is_due(self, now: float) -> bool:
+        """Whether that is too much."""
+        asked = self._asked.count(now)
+        return asked >= self._least and self._failed.count(now) >= self._most * asked
 
 
 def ejected(ejection: Ejection, rules: Ejecting, now: float) -> Ejection:

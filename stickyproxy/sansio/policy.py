@@ -18,7 +18,7 @@ from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.model import Arrival, BackendState, Outcome
 from stickyproxy.sansio.balancing import ConsistentHash
 from stickyproxy.sansio.keys import find_key
-from stickyproxy.sansio.selection import Broken, C, Choice, Selected, choose
+from stickyproxy.sansio.selection import Broken, C, Candidate, Choice, Selected, choose, has_room
 
 #: How far above its share a backend must be before a session is moved away from it.
 OVERLOAD = 1.25
@@ -39,7 +39,10 @@ class Policies:
 
 
 class PolicySelection(Generic[C]):
-    """As ``selection.select``, under ``policies``. ``clock()`` gives seconds."""
+    """As ``selection.select``, under ``policies``. ``clock()`` gives seconds.
+
+    ``sifted``: puts before a balancer what stands before ``balancer``.
+    """
 
     def __init__(
         self,
@@ -48,13 +51,15 @@ class PolicySelection(Generic[C]):
         balancer: IBalancer,
         policies: Policies,
         clock: Callable[[], float],
+        sifted: Callable[[IBalancer], IBalancer] = lambda balancer: balancer,
     ) -> None:
         self._members = members
         self._affinity = affinity
         self._balancer = balancer
         self._policies = policies
         self._clock = clock
-        self._substitutes = ConsistentHash(find_key("source"))  # who is away is not bound, and yet stays with one
+        #: Who is away is not bound, and yet stays with one.
+        self._substitutes = sifted(ConsistentHash(find_key("source")))
         self._newcomers: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._moves = 1.0  # that are allowed now
         self._counted = clock()
@@ -114,7 +119,7 @@ class PolicySelection(Generic[C]):
         came = newcomers.get(arrival.client)
         if came is not None and now - came[1] <= window:
             candidate = self._members.get(came[0])
-            if candidate is not None and candidate.state is BackendState.UP and came[0] not in tried:
+            if candidate is not None and candidate.id not in tried and _welcomes(candidate):
                 return Choice(candidate, Outcome.NEW)
         choice = self._choose(arrival, tried, None)
         if choice is not None:
@@ -150,3 +155,7 @@ class PolicySelection(Generic[C]):
         self._moves = min(self._policies.rebalance, self._moves + (now - self._counted) * self._policies.rebalance / 60)
         self._counted = now
         return self._moves >= 1
+
+
+def _welcomes(candidate: Candidate) -> bool:
+    return candidate.state is BackendState.UP and candidate.weight > 0 and has_room(candidate)

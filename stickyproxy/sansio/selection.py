@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from collections.abc import Set as AbstractSet
+from types import EllipsisType
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stickyproxy.errors import SessionLost
@@ -38,6 +39,15 @@ class Candidate(Protocol):
     @property
     def since(self) -> float: ...
 
+    @property
+    def limit(self) -> int | None: ...
+
+    @property
+    def backup(self) -> bool: ...
+
+    #: Since when it comes to its whole weight again (``sansio.sieve``), None: it has that.
+    warming: float | None
+
 
 C = TypeVar("C", bound=Candidate)
 
@@ -66,20 +76,30 @@ class Choice(NamedTuple, Generic[C]):
 Selected = Choice[C] | None | Awaitable[Choice[C] | None]
 
 
+def has_room(candidate: Candidate) -> bool:
+    """It serves fewer than it may."""
+    return candidate.limit is None or candidate.active < candidate.limit
+
+
 def select(
     members: Mapping[str, C],
     affinity: IAffinity,
     balancer: IBalancer,
     arrival: Arrival,
     tried: AbstractSet[str] = frozenset(),
+    known: str | EllipsisType | None = ...,
 ) -> Selected[C]:
     """The backend of ``members`` (by id) for ``arrival``; None when nobody may take it.
 
     A bound client goes to its backend also while that drains or has no weight; everybody else goes where the balancer
     says, among those that are up. ``tried`` are the ids of the backends that could not be reached for this arrival.
-    Returns an awaitable where the affinity does. Raises ``SessionLost`` where it lets nobody else serve its clients.
+    ``known`` is what the affinity recalls, where it was asked already. Returns an awaitable where the affinity does.
+    Raises ``SessionLost`` where it lets nobody else serve its clients.
     """
-    bound = affinity.recall(arrival) if affinity.remembers else None
+    if known is not ...:
+        bound: str | Awaitable[str | None] | None = known
+    else:
+        bound = affinity.recall(arrival) if affinity.remembers else None
     if isinstance(bound, str):
         candidate = members.get(bound)
         if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
@@ -97,11 +117,9 @@ async def _select_later(
     tried: AbstractSet[str],
     recalled: Awaitable[str | None],
 ) -> Choice[C] | None:
-    bound = await recalled
-    candidate = members.get(bound) if bound is not None else None
-    if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
-        return Choice(candidate, _KEPT)
-    return choose(members, affinity, balancer, arrival, tried, bound)
+    selected = select(members, affinity, balancer, arrival, tried, await recalled)
+    assert selected is None or isinstance(selected, Choice)
+    return selected
 
 
 def unavailable(

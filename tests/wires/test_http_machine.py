@@ -422,7 +422,8 @@ class HTTPMachine(RuleBasedStateMachine):
             client.read += client.transport.take()
             self.look_at(client)
         for member in self.house.cluster.members.values():
-            assert 0 <= member.active <= len(self.house.endpoints[member.id].transports)
+            endpoint = self.house.endpoints[member.id]
+            assert 0 <= member.active <= len(endpoint.transports) + endpoint.waiting
         assert not self.failures, self.failures
 
     def look_at(self, client: Client) -> None:

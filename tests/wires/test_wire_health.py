@@ -286,4 +286,4 @@ def test_it_is_not_in_the_way(house: Make) -> None:
     it = site(house)
     around = it.cluster.select
     probed(it, "b", None)
-    assert it.cluster.select != around and it.cluster.select is it.cluster._select
+    assert it.cluster.select != around and it.cluster.select is it.cluster.layers._select

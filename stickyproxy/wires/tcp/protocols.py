@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from stickyproxy.addresses import TLVs, connection_of, peer_of, set_no_delay
 from stickyproxy.cluster import Cluster
-from stickyproxy.errors import SessionLost
+from stickyproxy.errors import NoPlace, SessionLost
 from stickyproxy.member import Member
 from stickyproxy.model import Arrival, OpenEntry, Outcome, Peer, RelayEntry
 from stickyproxy.relay import GRACE, Relay, RelayEnd
@@ -174,10 +174,12 @@ class FrontendProtocol(Protocol):
         self._connecting.addErrback(self._failed)
 
     async def _serve(self, arrival: Arrival) -> None:
+        backend, why = None, "no backend of cluster {cluster} can be reached"
         try:
             backend = await self._reach(arrival)
+        except NoPlace:
+            why = "every backend of cluster {cluster} serves as many as it may"
         except SessionLost:
-            backend = None
             if self._cluster is not None:
                 self._cluster.broken["lost"] += 1
         except CancelledError:  # the client left
@@ -186,7 +188,7 @@ class FrontendProtocol(Protocol):
         if self._state is _State.CLOSED:
             return
         if backend is None:
-            self._refuse()
+            self._refuse(why)
             return
         self._state = _State.RELAYING
         self.factory.sweep.forget(self)
@@ -233,11 +235,13 @@ class FrontendProtocol(Protocol):
             try:
                 backend = await cluster.reach(choice, partial(self._open, cluster, member))
             except Exception:  # the member has told it
-                member.active -= 1
-                if self._state is _State.CLOSED:
-                    break
+                member.leave()
                 tried.add(member.id)
+                if self._state is _State.CLOSED or not cluster.retries.allowed():
+                    break
             else:
+                if member.health is not None:
+                    member.health.served()
                 self._member, self._outcome = member, choice.outcome
                 cluster.bind(arrival, choice)
                 if self.factory.opens:
@@ -269,14 +273,13 @@ class FrontendProtocol(Protocol):
             cluster.timed(member, member.seconds() - begun)
         return backend
 
-    def _refuse(self) -> None:
+    def _refuse(self, why: str) -> None:
         if self.factory.tally is not None:
             self.factory.tally.refused["nobody"] += 1
         if self._cluster is None:
             _log.info("{peer} is refused: no route leads anywhere", peer=self.peer)
         else:
-            name = self._cluster.name
-            _log.warn("{peer} is refused: no backend of cluster {cluster} can be reached", peer=self.peer, cluster=name)
+            _log.warn("{peer} is refused: " + why, peer=self.peer, cluster=self._cluster.name)
         self._state = _State.REFUSED
         self._take, self._early = _drop, b""
         self.deadline = self.factory.sweep.after(GRACE)
@@ -292,7 +295,7 @@ class FrontendProtocol(Protocol):
     def _ended(self, end: RelayEnd) -> None:
         member, cluster, factory = self._member, self._cluster, self.factory
         assert member is not None and cluster is not None
-        member.active -= 1
+        member.leave()
         factory.connections.discard(self)
         if factory.record is not None:
             factory.record(
