@@ -54,13 +54,14 @@ class RelayTally:
         for relay in self.open:
             sums[0] += relay.to_backend
             sums[1] += relay.to_client
-            sums[2] += getattr(relay, "messages_to_backend", 0)
-            sums[3] += getattr(relay, "messages_to_client", 0)
+            sums[2] += getattr(relay, "messages_to_backend", None) or 0
+            sums[3] += getattr(relay, "messages_to_client", None) or 0
         return sums
 
     def _end(self, ended: Callable[[RelayEnd], object], end: RelayEnd) -> None:
-        for place, more in enumerate((end.to_backend, end.to_client, end.messages_to_backend, end.messages_to_client)):
-            self._ended[place] += more
+        told = (end.to_backend, end.to_client, end.messages_to_backend, end.messages_to_client)
+        for place, more in enumerate(told):
+            self._ended[place] += more or 0  # messages are None where nobody counts them
         ended(end)
 
 

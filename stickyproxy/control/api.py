@@ -11,11 +11,14 @@ from typing import Any
 
 from stickyproxy import __version__
 from stickyproxy.control.controls import Controls
+from stickyproxy.control.metrics import exposition
 from stickyproxy.control.openapi import describe
 from stickyproxy.control.refusal import Refusal
 from stickyproxy.control.routes import Call, Content, Route, RouteTable
 from stickyproxy.control.web import PAGE_POLICY
 
+#: What metrics are for who does not ask for another format.
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 _STATES = ["up", "drain", "maintenance"]
 _CHANGE = {
     "type": "object",
@@ -70,6 +73,8 @@ class _API:
         path = "/api/clusters/{cluster}/backends/{backend}"
         yield Route("GET", path, self._backend, "One backend.", gives=_BACKEND)
         yield Route("GET", "/api/snapshot", self._snapshot, "All that there is to see, but for single sessions.")
+        text = "Metrics, as Prometheus reads them."
+        yield Route("GET", "/metrics", self._metrics, text, gives={"type": "string"}, type=PLAIN)
         yield Route("GET", "/api/version", self._version, "Which version runs, since when, in which processes.")
 
     def changing(self) -> Iterator[Route]:
@@ -79,6 +84,10 @@ class _API:
 
     async def _snapshot(self, call: Call) -> Any:
         return await self._controls.snapshot()
+
+    async def _metrics(self, call: Call) -> Any:
+        data, kind = exposition(await self._controls.samples(), call.accept)
+        return Content(kind, data)
 
     def _part(self, key: str) -> Callable[[Call], Any]:
         async def answer(call: Call) -> Any:

@@ -19,10 +19,11 @@ from stickyproxy import __version__
 from stickyproxy.cluster import Cluster
 from stickyproxy.config import Configuration
 from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.control.metrics.families import Told
+from stickyproxy.control.metrics.reading import Measured, samples
 from stickyproxy.control.refusal import Refusal
 from stickyproxy.control.snapshot import (
     Report,
-    Serving,
     backend_report,
     certificate_reports,
     cluster_report,
@@ -53,17 +54,14 @@ class Controls(Protocol):
         this backend what it said before. ``by``: who wants it, for the log.
         """
 
+    async def samples(self) -> list[Told]:
+        """All metrics (``metrics.families``), for ``metrics.exposition``."""
 
-class Running(Protocol):
+
+class Running(Measured, Protocol):
     """What ``LocalControls`` needs of a running proxy: ``service.Proxy``."""
 
     configuration: Configuration
-
-    @property
-    def clusters(self) -> Mapping[str, Cluster]: ...
-
-    @property
-    def frontends(self) -> Mapping[str, Serving]: ...
 
 
 class LocalControls:
@@ -130,6 +128,9 @@ class LocalControls:
         )
         file = next(file for file in spec.backends if file.id == backend)
         return backend_report(member, file, _counts(running), self._now(), probed=spec.probe is not None)
+
+    async def samples(self) -> list[Told]:
+        return samples(self._proxy)
 
     def _find(self, cluster: str, backend: str) -> tuple[ClusterSpec, Cluster, Member]:
         running = self._proxy.clusters.get(cluster)

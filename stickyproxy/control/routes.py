@@ -37,6 +37,7 @@ class Call(NamedTuple):
     query: dict[str, str]
     body: Any  #: the JSON value, or text where the route takes TOML; None: there is none
     by: str  #: who asks, for the log: ``"alice at 127.0.0.1"``
+    accept: str = ""  #: the value of the Accept field
 
 
 class Content(NamedTuple):

@@ -125,7 +125,8 @@ class Request(http.Request):
         route, names = self.site.table.find(method, self.path)
         address = peer_of(self.client).host
         by = "" if route.free else self.site.door.who(fields, address, changes=route.changes, local=self.site.local)
-        call = Call(names, query_of(route, self.query), self._body(route), by)
+        accept = b", ".join(self._fields(b"accept")).decode("ascii", "replace")
+        call = Call(names, query_of(route, self.query), self._body(route), by, accept)
         return await route.answer(call)
 
     def _fields(self, name: bytes) -> list[bytes]:

@@ -41,9 +41,11 @@ class Counted(Serving, Protocol):
 class Measured(Protocol):
     """What is read: a running proxy."""
 
-    clusters: dict[str, Cluster]
     reactor: Any
     measures: Measures
+
+    @property
+    def clusters(self) -> Mapping[str, Cluster]: ...
 
     @property
     def frontends(self) -> Mapping[str, Counted]: ...
