@@ -23,7 +23,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.interfaces import ICandidate
-from stickyproxy.model import Backend, BackendState
+from stickyproxy.model import Backend, BackendState, Side
+from stickyproxy.relay import EndReason, RelayEnd
 
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
@@ -169,9 +170,11 @@ class Member:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def tunnel_ended(self, _: object) -> None:
+    def tunnel_ended(self, end: RelayEnd) -> None:
         """A tunnel that it served is over."""
         self.leave()
+        if self.health is not None and end.first is Side.BACKEND and end.reason is EndReason.CLOSED:
+            self.health.closed(end.code)
 
     def leave(self) -> None:
         """It serves one client less."""

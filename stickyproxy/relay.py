@@ -39,6 +39,8 @@ class EndReason(enum.Enum):
     IDLE = "idle"  # silence in both directions for too long
     STOPPED = "stopped"  # ``abort`` was called: the service stops, or an operator wants it
     DRAINED = "drained"  # ``drain`` was called, and it came to an orderly end
+    BREACH = "breach"  # one side of a WebSocket broke the protocol, or a limit
+    SILENT = "silent"  # one side of a WebSocket did not answer our ping
 
 
 class RelayEnd(NamedTuple):
@@ -83,7 +85,7 @@ def half_close(transport: Any) -> None:
 
 
 @implementer(IPushProducer, IProtocol, IHalfCloseableProtocol)
-class _Half:
+class Half:
     """One of the two connections: its transport, and how far its life has come.
 
     It is the producer of what is written to the other: not the transport itself, for ``stopProducing`` would close that
@@ -129,6 +131,8 @@ class _Half:
         self.dataReceived = take
         transport: Any = self.transport
         transport.protocol = self
+        if hasattr(type(transport), "deliver_to"):
+            transport.deliver_to(take)
 
     def makeConnection(self, transport: Any) -> None:
         """It is connected already."""
@@ -157,6 +161,8 @@ class Relay:
     frontend, the tunnels of a backend.
     """
 
+    _make_half: type[Half] = Half
+
     __slots__ = (
         "_among", "_backend", "_began", "_client", "_ended", "_first", "_idle", "_moved", "_quiet_since", "_reason",
         "_sweep", "_write_backend", "_write_client", "deadline", "to_backend", "to_client",
@@ -177,14 +183,14 @@ class Relay:
         self.deadline = NEVER
         self._write_backend: Callable[[bytes], object] = sweep.turn.writer(backend, single=True)
         self._write_client: Callable[[bytes], object] = sweep.turn.writer(client, single=True)
-        self._client = _Half(Side.CLIENT, client)
-        self._backend = _Half(Side.BACKEND, backend)
+        self._client = self._make_half(Side.CLIENT, client)
+        self._backend = self._make_half(Side.BACKEND, backend)
         self._idle = idle
         self._sweep = sweep
         self._ended = ended
         self._among = among
         self._began = self._quiet_since = sweep.seconds()
-        self._moved = 0  # what ``_activity`` was when it was looked at
+        self._moved: object = 0  # what ``_activity`` was when it was looked at
         self._first: Side | None = None
         self._reason: EndReason | None = None
 
@@ -200,7 +206,7 @@ class Relay:
                 if hasattr(type(transport), "sole_writer") and not transport.TLS:
                     self._set_writer(half, transport.sole_writer())
 
-    def _set_writer(self, half: _Half, write: Callable[[bytes], object]) -> None:
+    def _set_writer(self, half: Half, write: Callable[[bytes], object]) -> None:
         if half is self._client:
             self._write_client = write
         else:
@@ -268,7 +274,7 @@ class Relay:
         self._close(EndReason.IDLE, abort=self._reason is not None)
         self._end_by(self._sweep.after(GRACE))
 
-    def _activity(self) -> int:
+    def _activity(self) -> object:
         """Another number than before if anything has come since."""
         return self.to_backend + self.to_client
 
@@ -287,10 +293,10 @@ class Relay:
         self._quiet_since = self._sweep.after(0)
         self.deadline = self._quiet_since + min(LOOK, self._idle / 16)
 
-    def _other(self, half: _Half) -> _Half:
+    def _other(self, half: Half) -> Half:
         return self._backend if half is self._client else self._client
 
-    def _end_of_stream(self, half: _Half) -> None:
+    def _end_of_stream(self, half: Half) -> None:
         if half.ended or self._reason:
             return
         other = self._other(half)
@@ -303,7 +309,7 @@ class Relay:
             other.unfeed()
             half_close(other.transport)
 
-    def _gone(self, half: _Half, reason: Failure) -> None:
+    def _gone(self, half: Half, reason: Failure) -> None:
         if half.lost:
             return
         other = self._other(half)

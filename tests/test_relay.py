@@ -52,8 +52,12 @@ class Joined:
         self.client = MemoryTransport(Half(self, "client"), high_water=high_water)
         self.backend = MemoryTransport(Half(self, "backend"), high_water=high_water)
         self.client.pauseProducing()
-        self.relay = Relay(self.client, self.backend, idle=10, sweep=Sweep(self.clock, 0.5), ended=self.ends.append)
+        self.sweep = Sweep(self.clock, 0.5)
+        self.relay = self.make()
         self.relay.start(**early)
+
+    def make(self) -> Relay:
+        return Relay(self.client, self.backend, idle=10, sweep=self.sweep, ended=self.ends.append)
 
     def turn(self) -> None:
         for _ in range(2):

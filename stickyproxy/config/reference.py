@@ -26,6 +26,7 @@ from stickyproxy.config import (
     sessions,
     specs,
     tracing,
+    websocket,
 )
 from stickyproxy.config.structure import (
     Extensions,
@@ -47,6 +48,8 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("frontend.NAME.inspect", named.Inspect),
     ("frontend.NAME.timeouts", limits.FrontendTimeouts),
     ("frontend.NAME.limits", limits.Limits),
+    ("frontend.NAME.websocket", websocket.WebSocket),
+    ("frontend.NAME.websocket.rate", websocket.MessageRate),
     ("frontend.NAME.tls", specs.FrontendTLS),
     ("frontend.NAME.access", access.Access),
     ("frontend.NAME.access.rate", access.Rate),

@@ -29,6 +29,7 @@ HTTP_AFFINITIES = frozenset(
 HTTP_FRONTEND_KEYS: tuple[Keys, ...] = (
     ("trusted_proxies",),
     ("trace",),
+    ("websocket",),
     *(("limits", limit.name) for limit in attrs.fields(Limits) if not limit.name.startswith("connections")),
     ("timeouts", "head"),
     ("timeouts", "body"),
@@ -72,6 +73,8 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
     if "cluster" not in frontend and not frontend.get("routes"):
         yield ("cluster",), "required: the name of a cluster, or routes"
     yield from _inspecting(frontend, tcp)
+    if "pong" in _table(frontend, "websocket") and "ping" not in _table(frontend, "websocket"):
+        yield ("websocket", "pong"), "needs ping: nobody is asked"
     if "client_certificates" in _table(frontend, "tls") and "client_ca" not in _table(frontend, "tls"):
         yield ("tls", "client_certificates"), "needs client_ca: the authorities that the certificates are verified with"
     for keys, access in _accesses(frontend):

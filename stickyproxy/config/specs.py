@@ -38,6 +38,7 @@ from stickyproxy.config.units import (
     ServerName,
     told,
 )
+from stickyproxy.config.websocket import WebSocket
 from stickyproxy.interfaces import IAffinity, IBalancer, IProbe, IStreamInspector
 from stickyproxy.model import Backend
 
@@ -171,6 +172,7 @@ class Frontend:
     )
     timeouts: FrontendTimeouts = FrontendTimeouts()  # noqa: RUF009 (frozen)
     limits: Limits = Limits()  # noqa: RUF009 (frozen)
+    websocket: WebSocket = WebSocket()  # noqa: RUF009 (frozen)
     tls: FrontendTLS | None = None
     access: Access | None = None
     access_log: Log = attrs.field(

@@ -24,6 +24,7 @@ NETWORK = 'an address or a range of them such as "10.0.0.0/8" or "::1"'
 HOST = 'a host name, or "*." and a host name, without a port'
 KEY = f"what clients are known by: {', '.join(FORMS.values())}"
 REALM = "up to 128 printable ASCII characters"
+CLOSE_REASON = "a string of up to 123 bytes"
 SIGNING_KEY = "a secret string of 16 bytes or more"
 
 #: What a frontend, a cluster and a backend may be called: names stand in logs, paths and signed tokens.
@@ -317,6 +318,13 @@ def _secret(value: object, _: Place) -> bytes:
     return secret
 
 
+def _close_reason(value: object, _: Place) -> str:
+    text = expect_text(value, CLOSE_REASON)
+    if len(text.encode()) > 123:
+        raise ValueError(f"expected {CLOSE_REASON}, found {len(text.encode())} bytes")
+    return text
+
+
 def joined(words: Iterable[str]) -> str:
     """``a``, ``a or b``, ``a, b or c``."""
     *first, last = words
@@ -355,4 +363,5 @@ ServerName = Annotated[str, Kind("a host name or an address", _server_name)]
 PathPrefix = Annotated[str, Kind('a path that begins with "/"', _prefix)]
 KeyName = Annotated[str, Kind(KEY, _key_name)]
 Realm = Annotated[str, Kind(REALM, _realm)]
+CloseReason = Annotated[str, Kind(CLOSE_REASON, _close_reason)]
 Secret = Annotated[bytes, Kind(SIGNING_KEY, _secret)]

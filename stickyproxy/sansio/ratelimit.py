@@ -87,3 +87,22 @@ class TokenBuckets:
 def bucket_of(address: str) -> str:
     """Whose bucket a client takes from: that of its IPv4 address, or of its /64, which one host may have whole."""
     return block_of(address) or address
+
+
+class Bucket:
+    """One bucket on its own: ``requests`` in ``per`` seconds, ``burst`` of them at once."""
+
+    __slots__ = ("_depth", "_full", "_interval")
+
+    def __init__(self, requests: int, per: float, burst: int) -> None:
+        self._interval = per / requests
+        self._depth = self._interval * (burst + 0.001)  # sums of floats are not exact
+        self._full = 0.0  # when it is full again
+
+    def take(self, now: float) -> bool:
+        """Whether there was a token to take. ``now`` in seconds, of a clock that is never set back."""
+        full = max(self._full, now) + self._interval
+        if full > now + self._depth:
+            return False
+        self._full = full
+        return True

@@ -27,6 +27,7 @@ from autobahn.websocket.protocol import WebSocketClientProtocol, WebSocketServer
 
 from stickyproxy.errors import BadAnswer, BadRequest, HTTPError
 from stickyproxy.model import RequestHead, ResponseHead
+from stickyproxy.sansio.frames import DEFLATE, PLAIN, UNKNOWN
 from stickyproxy.sansio.http1 import tokens_of
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -135,6 +136,14 @@ def check_answer(offer: Offer, head: ResponseHead) -> None:
     _hear(_BackendJudge(text, offer))
     if _EXTENSIONS in named:
         _check_extensions(offer.extensions, named[_EXTENSIONS])
+
+
+def reserved_bits(head: ResponseHead) -> int:
+    """What of a frame's reserved bits a verified 101 allows: ``PLAIN``, ``DEFLATE`` or ``UNKNOWN``."""
+    if _EXTENSIONS not in head.named:
+        return PLAIN
+    accepted = _parse_extensions(b",".join(head.named[_EXTENSIONS])) or ()
+    return DEFLATE if all(extension.name == b"permessage-deflate" for extension in accepted) else UNKNOWN
 
 
 def _check_extensions(offered: tuple[Extension, ...], values: list[bytes]) -> None:

@@ -322,15 +322,18 @@ def test_bytes_right_behind_the_handshake_arrive(start: Start) -> None:
 
     def play(connection: socket.socket) -> None:
         assert read_until(connection, b"\r\n\r\n").endswith(b"\r\n\r\n")
-        connection.sendall(ACCEPTED + b"\r\nat once")
-        connection.sendall(b", and " + read_until(connection, b"later"))
+        connection.sendall(ACCEPTED + b"\r\n\x82\x07at once")
+        early, later = b"\x82\x85\0\0\0\0early", b"\x82\x85\0\0\0\0later"
+        assert read_until(connection, b"later") == early + later
+        connection.sendall(b"\x82\x10, and earlylater")
 
     with Script(play) as script, start([script]).raw() as client:
-        client.sendall(HANDSHAKE + b"\r\nearly")
+        client.sendall(HANDSHAKE + b"\r\n\x82\x85\0\0\0\0early")
         head, _, tunnel = read_until(client, b"at once").partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 ") and tunnel == b"at once"
-        client.sendall(b"later")
-        assert read_all(client) == b", and earlylater"
+        assert head.startswith(b"HTTP/1.1 101 ") and tunnel == b"\x82\x07at once"
+        client.sendall(b"\x82\x85\0\0\0\0later")
+        assert read_until(client, b"later") == b"\x82\x10, and earlylater"
+        assert read_until(client, b"\xf6") == b"\x88\x02\x03\xf6"  # it has left without a Close: 1014
 
 
 def test_half_close_passes_through(start: Start) -> None:
@@ -339,7 +342,7 @@ def test_half_close_passes_through(start: Start) -> None:
     def play(connection: socket.socket) -> None:
         read_until(connection, b"\r\n\r\n")
         connection.sendall(ACCEPTED + b"\r\n")
-        connection.sendall(b"got " + read_all(connection))
+        connection.sendall(b"\x82\x13got " + read_all(connection)[6:])
 
     with Script(play) as script:
         place = start([script])
@@ -353,9 +356,9 @@ def test_half_close_passes_through(start: Start) -> None:
                 client.set_connect_state()
             client.sendall(HANDSHAKE + b"\r\n")
             read_until(client, b"\r\n\r\n")
-            client.sendall(b"everything")
+            client.sendall(b"\x82\x8f\0\0\0\0everything I do")
             client.shutdown(*([socket.SHUT_WR] if client is plain else []))
-            assert read_until(client, b"everything") == b"got everything"
+            assert read_until(client, b"I do") == b"\x82\x13got everything I do"
 
 
 def test_loss_of_the_client_is_seen_by_the_backend(start: Start) -> None:
@@ -380,7 +383,7 @@ def test_loss_of_the_client_is_seen_by_the_backend(start: Start) -> None:
 
 
 def test_loss_of_the_backend_is_seen_by_the_client(backends: Callable[..., list[Backend]], start: Start) -> None:
-    """The backend is killed: my client knows within a second, and that it was no orderly close."""
+    """The backend is killed: my client knows within a second, and by the code (1014) that it may come again."""
     (backend,) = backends("a")
     with start([backend]).open() as client:
         client.recv()
@@ -389,7 +392,7 @@ def test_loss_of_the_backend_is_seen_by_the_client(backends: Callable[..., list[
         with pytest.raises(ConnectionClosedError) as closed:
             client.recv()
     assert time.monotonic() - began < 1
-    assert closed.value.rcvd is None
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1014
 
 
 def test_silent_tunnel_ends(backends: Callable[..., list[Backend]], start: Start, scheme: str) -> None:
@@ -401,8 +404,9 @@ def test_silent_tunnel_ends(backends: Callable[..., list[Backend]], start: Start
         silent.recv()
         speaking.recv()
         began = time.monotonic()
-        with pytest.raises(ConnectionClosedError):
+        with pytest.raises(ConnectionClosed) as closed:
             silent.recv()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
         assert 1.4 < time.monotonic() - began < 3
         speaking.send("still here")
         assert speaking.recv() == "still here"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyproxy.sansio.cells import PLACE, WAYS
-from stickyproxy.sansio.ratelimit import TokenBuckets, bucket_of
+from stickyproxy.sansio.ratelimit import Bucket, TokenBuckets, bucket_of
 
 
 def admitted(buckets: TokenBuckets, key: str, now: float, times: int) -> int:
@@ -167,3 +167,10 @@ def test_any_memory(content: bytes, keys: list[int]) -> None:
 def test_whose_bucket_it_is(address: str, bucket: str) -> None:
     """An IPv6 client has as many addresses as it likes, and one bucket."""
     assert bucket_of(address) == bucket
+
+
+def test_one_bucket_alone():
+    """A WebSocket's own bucket: as many at once as it holds, then one for each interval."""
+    bucket = Bucket(2, 1.0, 3)
+    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(10.5), bucket.take(10.5), bucket.take(11.0)] == [True, False, True]

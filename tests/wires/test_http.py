@@ -649,9 +649,9 @@ def test_an_open_websocket_keeps_nothing_of_its_request(house: Make) -> None:
         try:
             backend.deliver(SWITCH)
             assert [one() for one in gone] == [None, None]
-            client.deliver(b"a")
-            backend.deliver(b"b")
-            assert backend.take().endswith(b"\r\n\r\na") and client.take().endswith(b"\r\n\r\nb")
+            client.deliver(b"\x81\x81keyza")
+            backend.deliver(b"\x81\x01b")
+            assert backend.take().endswith(b"keyza") and client.take().endswith(b"\r\n\r\n\x81\x01b")
             client.lose(ConnectionDone())
             backend.turn()
             assert not backend.connected and not it.factory.connections
@@ -662,7 +662,7 @@ def test_an_open_websocket_keeps_nothing_of_its_request(house: Make) -> None:
 
 
 def test_a_websocket_lost_on_one_side_is_lost_on_the_other(house: Make) -> None:
-    """An abrupt loss goes through within a second."""
+    """An abrupt loss goes through within a second, a client at a boundary is told 1014."""
     for losing in ("client", "backend"):
         it = house()
         client = it.client()
@@ -672,7 +672,7 @@ def test_a_websocket_lost_on_one_side_is_lost_on_the_other(house: Make) -> None:
         lost = sides.pop(losing)
         lost.lose(ConnectionLost())
         it.wait(1)
-        assert sides.popitem()[1].aborted
+        assert client.written.endswith(b"\x88\x02\x03\xf6") if losing == "backend" else sides["backend"].aborted
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,11 @@ def content_of(fields: dict[bytes, bytes], data: bytes) -> tuple[bytes, bytes | 
     return content, None
 
 
+def down(path: bytes) -> bytes:
+    """What the backend says on a WebSocket that was asked for so; a Close may follow."""
+    return b"\x82%c%b" % (len(path) + 4, b"down" + path)
+
+
 class Side:
     """A peer of the proxy, and what it has still to say."""
 
@@ -200,7 +205,7 @@ class HTTPMachine(RuleBasedStateMachine):
                 content = b"%x\r\n%b\r\n%X;x=y\r\n%b\r\n0\r\nX-Sum: 1\r\n\r\n" % (len(half), half, len(half), half)
                 more += b"Transfer-Encoding: chunked\r\n"
             elif method == b"SOCKET" and minor:
-                content = b"up" + path
+                content = b"\x82%ckeyz%b" % (0x82 + len(path), b"up" + path)
                 more = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                 more += b"Sec-WebSocket-Key: " + KEY + b"\r\n"
             verb = {b"CHUNKED": b"POST", b"SOCKET": b"GET"}.get(method, method)
@@ -345,7 +350,7 @@ class HTTPMachine(RuleBasedStateMachine):
             served.to_say += (
                 b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-For: %b\r\n" % served.path
             )
-            served.to_say += b"Sec-WebSocket-Accept: %b\r\n\r\ndown%b" % (accept, served.path)
+            served.to_say += b"Sec-WebSocket-Accept: %b\r\n\r\n%b" % (accept, down(served.path))
             served.tunnel, served.path = True, b""
             served.say(said)
 
@@ -440,7 +445,8 @@ class HTTPMachine(RuleBasedStateMachine):
             client.cookie = fields.get(b"Set-Cookie", client.cookie).partition(b";")[0]
             if status == b"101":
                 assert asked.tunnel and fields[b"x-for"] == asked.path
-                assert (b"down" + asked.path).startswith(data), data
+                frame = down(asked.path)
+                assert frame.startswith(data[: len(frame)]) and data[len(frame) :][:1] in (b"", b"\x88"), data
                 return
             if (asked.method == b"HEAD" and status != b"408") or status in (b"204", b"304"):  # 408: not read as HEAD
                 content, rest = b"", data

@@ -826,28 +826,28 @@ def test_a_websocket(town: Callable[..., Town], streamed: bool) -> None:
     render = it.resource.render
     it.resource.render = lambda request: (request.notifyFinish().addErrback(ends.append), render(request))[1]
     client = it.client()
-    client.deliver(HANDSHAKE + b"early")
+    client.deliver(HANDSHAKE + b"\x82\x85\0\0\0\0early")
     backend = it.accepted()
     line, fields, rest = parted(backend.take())
     assert line == b"GET /ws HTTP/1.1" and fields[b"upgrade"] == b"websocket" and fields[b"connection"] == b"Upgrade"
     assert fields[b"x-forwarded-for"] == b"198.51.100.7" and not rest
-    backend.deliver(SWITCH + b"hello")
+    backend.deliver(SWITCH + b"\x82\x05hello")
     line, fields, rest = parted(client.take())
-    assert line == b"HTTP/1.1 101 Switching Protocols" and rest == b"hello"
+    assert line == b"HTTP/1.1 101 Switching Protocols" and rest == b"\x82\x05hello"
     assert fields[b"set-cookie"].startswith(b"SRV=") and fields[b"sec-websocket-accept"].startswith(b"s3pPL")
-    assert backend.take() == b"early" and it.active == {"a": 1, "b": 0}
-    client.deliver(b"ping")
-    backend.deliver(b"pong")
-    assert (backend.take(), client.take()) == (b"ping", b"pong")
+    assert backend.take().endswith(b"early") and it.active == {"a": 1, "b": 0}
+    client.deliver(b"\x82\x84\0\0\0\0ping")
+    backend.deliver(b"\x82\x04pong")
+    assert (backend.take(), client.take()) == (b"\x82\x84\0\0\0\0ping", b"\x82\x04pong")
     it.house.clock.pump([1] * 300)
     client.half_close()
     backend.turn()
     assert backend.half_closed and client.connected
-    backend.deliver(b"bye")
+    backend.deliver(b"\x88\0")
     backend.half_close()
     client.turn()
     backend.turn()
-    assert client.take() == b"bye" and not client.connected and not backend.connected and len(ends) == 1
+    assert client.take() == b"\x88\0" and not client.connected and not backend.connected and len(ends) == 1
     assert it.active == {"a": 0, "b": 0} and '"GET /ws HTTP/1.1" 101' in it.log.getvalue()
 
 
@@ -861,16 +861,17 @@ def test_a_websocket_has_back_pressure(town: Callable[..., Town]) -> None:
     backend.drain()
     backend.deliver(SWITCH)
     client.drain()
-    client.deliver(b"x" * 200)
-    backend.deliver(b"y" * 200)
+    of_client, of_backend = b"\x82\xfe\0\xc8" + b"x" * 204, b"\x82\x7e\0\xc8" + b"y" * 200
+    client.deliver(of_client)
+    backend.deliver(of_backend)
     assert client.paused and backend.paused
-    assert (backend.drain(), client.drain()) == (b"x" * 200, b"y" * 200)
+    assert (backend.drain(), client.drain()) == (of_client, of_backend)
     assert not client.paused and not backend.paused
 
 
 @pytest.mark.parametrize("side", ["client", "backend"])
 def test_a_websocket_lost_on_one_side(town: Callable[..., Town], side: str) -> None:
-    """It is lost on the other within a second."""
+    """It is lost on the other within a second; a client that can be told is told 1014."""
     it = town()
     client = it.client()
     client.deliver(HANDSHAKE)
@@ -880,16 +881,22 @@ def test_a_websocket_lost_on_one_side(town: Callable[..., Town], side: str) -> N
     lost.lose()
     it.house.wait(1)
     other.turn()
-    assert other.aborted and not other.connected and it.active == {"a": 0, "b": 0}
+    if side == "backend":
+        assert client.take().endswith(b"\x88\x02\x03\xf6")
+        client.half_close()
+        client.turn()
+    assert other.aborted is (side == "client") and not other.connected and it.active == {"a": 0, "b": 0}
 
 
 def test_a_silent_websocket_ends(town: Callable[..., Town]) -> None:
-    """After the time that I give it."""
+    """After the time that I give it, with a Close for both."""
     it = town(tunnel_timeout=20.0)
     client = it.client()
     client.deliver(HANDSHAKE)
     it.accepted().deliver(SWITCH)
-    it.house.wait(22)
+    it.house.wait(23)
+    assert client.take().endswith(b"\x88\x02\x03\xe9") and b"\x88\x82" in it.accepted().take()
+    it.house.wait(11)
     client.turn()
     it.accepted().turn()
     assert not client.connected and not it.accepted().connected

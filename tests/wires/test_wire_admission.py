@@ -122,11 +122,14 @@ def test_a_tunnel_counts_as_long_as_it_lives(house: Make) -> None:
         client.deliver(UPGRADE)
         backend = door.it.accepted("a" if ended_by_client else "b")
         backend.deliver(SWITCHED)
-        client.deliver(b"ping")
+        client.deliver(b"\x89\x84keyzping")
         assert b" 101 " in client.take() and backend.written.endswith(b"ping") and door.admission.open == 1
         assert b"503" in refused(door)
         (client if ended_by_client else backend).lose(ConnectionDone())
         client.turn()
+        if not ended_by_client:  # it is told
+            client.half_close()
+            client.turn()
         backend.turn()
         assert not client.connected and door.admission.open == 0 and not door.it.factory.connections
 

@@ -25,7 +25,9 @@ from stickyproxy.relay import Relay, RelayEnd
 from stickyproxy.sansio.body import chunk, last_chunk
 from stickyproxy.sansio.forwarding import error_page, forward_answer, forward_trailers, request_id_of
 from stickyproxy.sansio.identity import Identity
+from stickyproxy.sansio.upgrade import reserved_bits
 from stickyproxy.tally import BATCH
+from stickyproxy.tunnel import WebSocketTunnel
 
 if TYPE_CHECKING:
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
@@ -134,13 +136,7 @@ class AnswerWriter:
         connection: BackendConnection,
     ) -> Relay:
         """Write a verified 101, and join the two connections. The end of the tunnel tells the log and the backend."""
-        self.status = 101
-        date = b"" if b"date" in head.named else self._factory.date()
-        self._write(
-            forward_answer(
-                head, body=0, client_minor=1, keep_alive=True, set_cookie=set_cookie, date=date, upgrade=True
-            )
-        )
+        self._write_101(head, set_cookie)
         self.record(exchange)
         request, self._request = self._request, None  # an idle tunnel costs as little memory as it can
         assert request is not None and exchange.choice is not None
@@ -156,9 +152,23 @@ class AnswerWriter:
             relays = factory.tally.relay(member.cluster, member.id, "websocket")
             ended = relays.watch(ended)
             among.append(relays.open)
-        relay = Relay(transport, connection.transport, idle=idle, sweep=sweep, ended=ended, among=tuple(among))
+        relay = WebSocketTunnel(
+            transport,
+            connection.transport,
+            idle=idle,
+            sweep=sweep,
+            ended=ended,
+            among=tuple(among),
+            reserved=reserved_bits(head),
+            care=factory.websocket,
+        )
         connection.become_tunnel(relay)
         return relay
+
+    def _write_101(self, head: ResponseHead, set_cookie: bytes | None) -> None:
+        self.status = 101
+        date = b"" if b"date" in head.named else self._factory.date()
+        self._write(forward_answer(head, 0, 1, True, set_cookie, date, upgrade=True))
 
     def left(self, exchange: Exchange) -> None:
         """The client left before the answer was over."""

@@ -88,6 +88,7 @@ class HTTPFrontendFactory(Factory):
         """Be as ``spec`` says from now on, for the next requests of open connections too."""
         self.timeouts = spec.timeouts
         self.limits = spec.limits
+        self.websocket = spec.websocket
         self.keep_alive_allowance = self.sweep.period + spec.timeouts.keep_alive
         self.body_allowance = self.sweep.period + spec.timeouts.body
         self._body_rate = spec.limits.body_rate or None

@@ -31,7 +31,7 @@ from stickyproxy.sansio.forwarding import (
 from stickyproxy.sansio.http1 import parse_request_head
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.proxyprotocol import proxy_header
-from stickyproxy.sansio.upgrade import check_request, is_upgrade
+from stickyproxy.sansio.upgrade import check_request, is_upgrade, reserved_bits
 from stickyproxy.sweep import NEVER
 from stickyproxy.wires.resource.request import AffinityRequest, abort, close_afterwards
 from stickyproxy.wires.resource.tunnel import Seat, Tunnel, find_seat
@@ -270,7 +270,7 @@ class WebClient:
         )
         self._over()
         tunnel = Tunnel(self._seat, exchange, resource)
-        tunnel.begin(request, out, connection, early)
+        tunnel.begin(request, out, connection, early, reserved_bits(head))
 
     # Ends.
 

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.limits import Limits
+from stickyproxy.config.websocket import WebSocket
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sweep import Sweep
 from stickyproxy.wires.resource.client import WebClient
@@ -29,8 +30,9 @@ class AffinityResource(Resource):
     Backends get the path as the client asked for it; with ``strip_prefix`` without the path of this resource.
     ``trusted_proxies`` (``"10.0.0.0/8"``, ``"::1"``) are peers whose X-Forwarded-* and Forwarded are believed.
     Of ``limits`` those of a head and ``body`` are looked at; ``send_timeout`` is for a client that takes nothing of its
-    answer, ``tunnel_timeout`` for silence in a WebSocket, both in seconds. Everything else – heads that take their
-    time, idle connections, how many there are, TLS – is the site's. Raises ValueError for a network that is none.
+    answer, ``tunnel_timeout`` for silence in a WebSocket, both in seconds; ``websocket`` is what is done for these.
+    Everything else – heads that take their time, idle connections, how many there are, TLS – is the site's. Raises
+    ValueError for a network that is none.
     """
 
     isLeaf = True
@@ -45,6 +47,7 @@ class AffinityResource(Resource):
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         send_timeout: float = 60.0,
         tunnel_timeout: float = 600.0,
+        websocket: WebSocket = WebSocket(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         self.cluster = cluster
@@ -53,6 +56,7 @@ class AffinityResource(Resource):
         self.limits = limits
         self.send_timeout = send_timeout
         self.tunnel_timeout = tunnel_timeout
+        self.websocket = websocket
         self.sweep = Sweep.for_timeouts(reactor, [send_timeout, tunnel_timeout, cluster.timeouts.answer])
         self.connections: set[Any] = set()  #: the open WebSockets; they can ``abort()`` and ``drain()``
         self._random = Random()

@@ -15,6 +15,7 @@ from stickyproxy.errors import HTTPError
 from stickyproxy.exchange.connection import BackendConnection
 from stickyproxy.exchange.exchange import Exchange
 from stickyproxy.relay import Relay
+from stickyproxy.tunnel import WebSocketTunnel
 
 if TYPE_CHECKING:
     from stickyproxy.wires.resource.resource import AffinityResource
@@ -50,7 +51,7 @@ class Tunnel(Protocol):
         self._resource = resource
         self._relay: Relay
 
-    def begin(self, request: Any, head: bytes, connection: BackendConnection, early: bytes) -> None:
+    def begin(self, request: Any, head: bytes, connection: BackendConnection, early: bytes, reserved: int) -> None:
         """Write the 101 and join both connections. ``early`` came from the backend behind its own."""
         channel, transport, name = self._seat
         channel.factory.log(request)
@@ -60,13 +61,15 @@ class Tunnel(Protocol):
         transport.write(head)
         choice, resource = self._exchange.choice, self._resource
         assert choice is not None
-        self._relay = Relay(
+        self._relay = WebSocketTunnel(
             transport,
             connection.transport,
             idle=resource.tunnel_timeout,
             sweep=resource.sweep,
             ended=choice.candidate.tunnel_ended,
             among=(resource.connections, choice.candidate.tunnels),
+            reserved=reserved,
+            care=resource.websocket,
         )
         connection.become_tunnel(self._relay)
         buffered, channel._dataBuffer = channel._dataBuffer, []
