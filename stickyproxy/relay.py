@@ -267,6 +267,10 @@ class Relay:
         ``code`` is for the Close frames of a WebSocket; None: that of its frontend.
         """
 
+    def is_served_by(self, member: object) -> bool:
+        """A backend knows its relays itself: ``Member.tunnels``."""
+        return False
+
     def expired(self) -> None:
         """The sweep's word: an idle relay closes; one that cannot even close in ``GRACE`` seconds is dropped."""
         if self._reason is None and not self._is_idle():

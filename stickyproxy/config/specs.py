@@ -45,6 +45,9 @@ from stickyproxy.model import Backend
 if TYPE_CHECKING:
     from stickyproxy.config.admin import Admin
 
+#: What becomes of what is open when a reload takes away what it belongs to.
+OnRemoval = Literal["keep", "drain", "cut"]
+
 
 @attrs.frozen
 class Route:
@@ -191,6 +194,15 @@ class Frontend:
             "Envoy `tracing`, nginx `otel_trace`",
         ),
     )
+    on_removal: OnRemoval = attrs.field(
+        default="keep",
+        metadata=told(
+            "What a reload that has this frontend no more does to its open connections: `keep`, HTTP ends with the answer "
+            "under way, WebSockets and TCP go on; `drain`, [WebSockets are closed in order](running.md#reload), and what is "
+            "left after the time is cut; `cut`, all end at once.",
+            "HAProxy `hard-stop-after`, nginx `worker_shutdown_timeout`",
+        ),
+    )
 
     def accesses(self) -> list[tuple[tuple[str | int, ...], Access]]:
         """Every table of ``access``, the frontend's and its routes', with the keys that lead to it."""
@@ -325,6 +337,15 @@ class Cluster:
     timeouts: ClusterTimeouts = ClusterTimeouts()  # noqa: RUF009 (frozen)
     limits: AnswerLimits = AnswerLimits()  # noqa: RUF009 (frozen)
     pool: Pool = Pool()
+    on_removal: OnRemoval = attrs.field(
+        default="keep",
+        metadata=told(
+            "What a reload does to the open requests, WebSockets and TCP connections of a backend that is not there any "
+            "more: `keep`, they go on; `drain`, [WebSockets are closed in order](running.md#reload), and what is left after "
+            "the time is cut; `cut`, they end at once.",
+            "HAProxy `hard-stop-after`, nginx `worker_shutdown_timeout`",
+        ),
+    )
     send_proxy_protocol: Literal[1, 2] | None = attrs.field(
         default=None,
         metadata=told(

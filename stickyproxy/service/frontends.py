@@ -19,6 +19,7 @@ from stickyproxy.gate import Gate
 from stickyproxy.interfaces import IStreamInspector
 from stickyproxy.listening import Listener
 from stickyproxy.passwords import Passwords
+from stickyproxy.relay import Relay
 from stickyproxy.sansio.admission import CROWDED, FULL, Admission
 from stickyproxy.sansio.inspecting import BoundedInspector
 from stickyproxy.sansio.networks import Networks
@@ -53,9 +54,13 @@ class Frontend:
         self.tally = Tally()
 
     @property
-    def connections(self) -> Collection[Any]:
-        """Those that are open: they can ``abort()`` and ``drain()``."""
+    def connections(self) -> set[Any]:
+        """Those that are open: they can ``abort()`` and ``drain()``, and say whether they are ``is_served_by`` a member."""
         return self.factory.connections
+
+    def tunnels(self) -> set[Any]:
+        """The WebSockets among them."""
+        return {connection for connection in self.connections if isinstance(connection, Relay)}
 
     @property
     def certificates(self) -> Sequence[Certificate]:

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, ma
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Configuration
+from stickyproxy.control.draining import Drains
 from stickyproxy.control.metrics import Measures
 from stickyproxy.extensions import Extensions
 from stickyproxy.listening import Listen, Listener, listen_on
@@ -29,8 +30,12 @@ from stickyproxy.recording import Recording, tracing_of
 from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.service.clusters import ClusterDraft, Means
 from stickyproxy.service.frontends import Frontend, FrontendDraft
+from stickyproxy.service.leaving import Leaving
 from stickyproxy.sharing import Memory, PrivateMemory, regions_of
 from stickyproxy.sweep import Sweep
+
+#: Seconds that connections may go on whose frontend or backend a reload has taken away, where it drains them.
+LEAVING = 30.0
 
 
 class Proxy(MultiService):
@@ -77,18 +82,24 @@ class Proxy(MultiService):
         self._probing = probing
         self._probings: dict[str, tuple[Any, Probing]] = {}
         self._threads: VerifyingThreads | None = None
-        self._left: list[Frontend] = []  # that are no more, while they have connections
+        self.drains = Drains(reactor, self.random)
+        self.leaving = Leaving(self.drains, lambda: LEAVING, self.connections)
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
-        for frontend in (*self.frontends.values(), *self._left):
+        for frontend in self.frontends.values():
             frontend.abort()
+        self.leaving.abort()
         for cluster in self.clusters.values():
             cluster.stop()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and end every connection."""
         return Deferred.fromCoroutine(self._stop())
+
+    def connections(self) -> list[Any]:
+        """Those of all clients."""
+        return [each for frontend in (*self.frontends.values(), *self.leaving.frontends) for each in frontend.connections]
 
     # A configuration, and the next one.
 
@@ -127,17 +138,22 @@ class Proxy(MultiService):
         for spec in configuration.clusters:
             self.stores[store_of(spec)].configure(**spec.sessions.kept)
         gone = [cluster for name, cluster in self.clusters.items() if name not in draft.clusters]
+        removed = [(each.cluster, member) for each in draft.clusters.values() for member in each.removed()]
+        removed += [(cluster, member) for cluster in gone for member in cluster.members.values()]
         self.clusters = {name: each.apply() for name, each in draft.clusters.items()}
         for cluster in gone:
             cluster.stop()
         left = [each for name, each in self.frontends.items() if draft.drops(name)]
-        self._left = [each for each in (*self._left, *left) if each.factory.connections]
         counts = self.measures.wanted(configuration.admin is not None, self)
         self.frontends = {name: each.apply(counts=counts) for name, each in draft.frontends.items()}
         for listener in listeners:
             self.listeners[listener.description] = listener
             listener.setServiceParent(self)
         self._direct_listeners()
+        for cluster, member in removed:
+            self.leaving.lose_backend(cluster, member, cluster.spec.on_removal)
+        for frontend in left:
+            self.leaving.lose_frontend(frontend, frontend.spec.on_removal)
         self._probe()
         self._retain_logs(configuration)
         if isinstance(self.memory, PrivateMemory):

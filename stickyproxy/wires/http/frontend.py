@@ -30,6 +30,7 @@ from stickyproxy.wires.http.modes import LAST_CALL, QUIET, Mode
 from stickyproxy.wires.http.rare import RARE, look_at
 
 if TYPE_CHECKING:
+    from stickyproxy.member import Member
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
 
 _HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = Mode  # a look-up in an enumeration costs ten times one in a module
@@ -167,6 +168,11 @@ class HTTPFrontend(Protocol):
             self.deadline = min(self.deadline, LAST_CALL + (self.deadline - kept if self._answer.request_id else now))
             if self.deadline <= now:
                 self._linger()
+
+    def is_served_by(self, member: Member) -> bool:
+        """Whether ``member`` is answering its request."""
+        choice = self._exchange.choice if self._exchange is not None else None
+        return choice is not None and choice.candidate is member
 
     # Requests.
 

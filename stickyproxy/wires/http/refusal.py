@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from stickyproxy.addresses import peer_of
 from stickyproxy.errors import HTTPError
+from stickyproxy.member import Member
 from stickyproxy.model import HTTPEntry, Peer
 from stickyproxy.relay import half_close
 from stickyproxy.sansio.forwarding import error_page
@@ -93,6 +94,10 @@ class Refusal(Protocol):
 
     def drain(self, code: int | None = None) -> None:
         """It ends by itself, and soon."""
+
+    def is_served_by(self, member: Member) -> bool:
+        """No backend has to do with it."""
+        return False
 
     def _close(self) -> None:
         self._closing = True

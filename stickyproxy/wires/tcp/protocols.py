@@ -101,6 +101,10 @@ class FrontendProtocol(Protocol):
         Override it where yours has a way to tell the client to come again.
         """
 
+    def is_served_by(self, member: Member) -> bool:
+        """Whether its backend is ``member``."""
+        return self._member is member
+
     # Twisted's side.
 
     def connectionMade(self) -> None:

@@ -1,0 +1,106 @@
+"""What a new configuration would do to what runs: which connections and sessions it moves. Floor 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stickyproxy.cluster import Cluster
+from stickyproxy.config.difference import Change, difference
+from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.config.specs import Configuration
+from stickyproxy.control.drained import session_count
+from stickyproxy.control.snapshot import Serving
+from stickyproxy.interfaces import IRankingAffinity
+from stickyproxy.model import Backend
+
+Report = dict[str, Any]
+
+
+def plan(
+    old: Configuration, new: Configuration, clusters: Mapping[str, Cluster], frontends: Mapping[str, Serving]
+) -> Report:
+    """What would follow if ``new`` came after ``old``, by which ``clusters`` and ``frontends`` run.
+
+    ``changes``: a list of tables with ``key``, ``change``, ``before``, ``after`` and ``text``. ``backends``: those that
+    go away, each with ``cluster``, ``id``, the policy ``on_removal``, ``requests`` and ``tunnels`` that are open, and
+    ``sessions`` that are to be bound anew (None: clients keep them, and nobody knows). ``frontends``: those that go
+    away, with ``connections``. ``moved_share``: by cluster, the share of the keys that a hash gives to another backend.
+    ``listen`` and ``unlisten``: endpoints that come and go.
+    """
+    wanted = {spec.name: spec for spec in new.clusters}
+    endpoints = [{endpoint for f in each.frontends for endpoint in f.listen} for each in (old, new)]
+    return {
+        "changes": [_change(change) for change in difference(old, new)],
+        "backends": [
+            _leaving(spec, wanted.get(spec.name), backend, clusters[spec.name])
+            for spec in old.clusters
+            for backend in _removed(spec, wanted.get(spec.name))
+        ],
+        "frontends": [
+            {"name": f.name, "on_removal": f.on_removal, "connections": len(frontends[f.name].connections)}
+            for f in old.frontends
+            if f.name not in {each.name for each in new.frontends}
+        ],
+        "moved_share": {
+            spec.name: share
+            for spec in old.clusters
+            if spec.name in wanted and IRankingAffinity.providedBy(clusters[spec.name].affinity)
+            if (share := moved_share(spec.backends, wanted[spec.name].backends))
+        },
+        "listen": sorted(endpoints[1] - endpoints[0]),
+        "unlisten": sorted(endpoints[0] - endpoints[1]),
+    }
+
+
+def lines(report: Report) -> list[str]:
+    """A plan for people; one line where nothing would change."""
+    told = [change["text"] for change in report["changes"]]
+    for each in report["backends"]:
+        sessions = "sessions that its clients keep" if each["sessions"] is None else f"{each['sessions']} sessions"
+        told.append(
+            f"backend {each['id']} of {each['cluster']} goes: {each['requests']} requests and {each['tunnels']} tunnels "
+            f"are open (on_removal: {each['on_removal']}), {sessions} to be bound anew"
+        )
+    for each in report["frontends"]:
+        told.append(
+            f"frontend {each['name']} goes: {each['connections']} connections are open "
+            f"(on_removal: {each['on_removal']})"
+        )
+    for name, share in report["moved_share"].items():
+        told.append(f"cluster {name}: {share:.1%} of the keys come to another backend")
+    return told or ["nothing would change"]
+
+
+def moved_share(old: Iterable[Backend], new: Iterable[Backend]) -> float:
+    """The share of all keys that weighted rendezvous hashing gives to another backend (0 to 1).
+
+    What a backend has too much it loses, and nothing else moves: that is what this kind of hashing is for.
+    """
+    before, after = ({each.id: each.weight for each in backends} for backends in (old, new))
+    totals = sum(before.values()) or 1, sum(after.values()) or 1
+    return sum(max(0.0, weight / totals[0] - after.get(id, 0) / totals[1]) for id, weight in before.items())
+
+
+def _change(change: Change) -> Report:
+    key = ".".join(change.keys)
+    return {"key": key, "change": change.kind, "before": change.before, "after": change.after, "text": str(change)}
+
+
+def _removed(old: ClusterSpec, new: ClusterSpec | None) -> list[Backend]:
+    """The backends that go away; one with another endpoint is another."""
+    stay = {(backend.id, backend.endpoint) for backend in new.backends} if new is not None else set()
+    return [backend for backend in old.backends if (backend.id, backend.endpoint) not in stay]
+
+
+def _leaving(old: ClusterSpec, new: ClusterSpec | None, backend: Backend, cluster: Cluster) -> Report:
+    member = cluster.members[backend.id]
+    stays = new is not None and any(each.id == backend.id for each in new.backends)
+    return {
+        "cluster": old.name,
+        "id": backend.id,
+        "on_removal": (new or old).on_removal,
+        "requests": member.active - len(member.tunnels),
+        "tunnels": len(member.tunnels),
+        "sessions": 0 if stays else session_count(cluster, backend.id),
+    }
