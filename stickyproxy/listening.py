@@ -97,7 +97,9 @@ class Listener(Service):
         self._port: Deferred[IListeningPort] | None = None
 
     def privilegedStartService(self) -> None:
-        """Listen, while we may still have the privileges for it. Raises ``CannotListen``."""
+        """Listen, if it does not yet, while we may still have the privileges for it. Raises ``CannotListen``."""
+        if self._port is not None:
+            return
         refusals: list[Failure] = []
         self._begin().addErrback(refusals.append)
         for refusal in refusals:
@@ -105,8 +107,7 @@ class Listener(Service):
 
     def startService(self) -> None:
         super().startService()
-        if self._port is None:
-            self.privilegedStartService()
+        self.privilegedStartService()
 
     async def open(self) -> None:
         """Listen before it is started, and wait until it does. Raises ``CannotListen``."""
@@ -120,9 +121,9 @@ class Listener(Service):
 
     def _begin(self) -> Deferred[None]:
         begun: Deferred[None] = Deferred()
-        self._port = self._listen(self.description, self.switch)
-        self._port.addCallbacks(self._listens, self._refused)
-        self._port.addCallbacks(partial(_pass, begun), begun.errback)
+        port = self._port = self._listen(self.description, self.switch)
+        port.addCallbacks(self._listens, self._refused)
+        port.addCallbacks(partial(_pass, begun), begun.errback)
         return begun
 
     def _refused(self, refusal: Failure) -> Failure:

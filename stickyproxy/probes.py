@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -216,7 +216,8 @@ class Probing(Service):
 
 
 def _stopped(failure: Failure) -> None:
-    failure.trap(CancelledError)
+    """Nobody wants to know any more; where it was cancelled in the middle of connecting, that says so."""
+    failure.trap(CancelledError, ConnectingCancelledError)
 
 
 def _too_late(_: object, seconds: float) -> None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from stickyproxy import __version__
-from stickyproxy.config import Configuration, ConfigurationErrors, document_at, from_tables, parse
+from stickyproxy.config import Configuration, document_at, from_tables, parse
 from stickyproxy.control.controls import LocalControls
 from stickyproxy.control.cores import worker_count
 from stickyproxy.control.service import AdminService
@@ -108,9 +108,7 @@ class Options(usage.Options):
             self.configuration = self._load()
             from stickyproxy.service import trial
 
-            mistakes = list(trial(self.configuration, self.extensions, files=self["check"]))
-            if mistakes:
-                raise ConfigurationErrors(mistakes)
+            trial(self.configuration, self.extensions, files=self["check"])
         except StickyproxyError as errors:
             sys.stderr.write(f"{errors}\n")
             sys.exit(1)
@@ -146,7 +144,8 @@ def makeService(options: Options) -> IService:
 
         return make_service(reactor)
     from stickyproxy.control.onsignal import OnSignal
-    from stickyproxy.service import build
+    from stickyproxy.control.reloading import Reloading
+    from stickyproxy.service import build, read_again
 
     assert options.configuration is not None
     program = _Program()
@@ -156,7 +155,11 @@ def makeService(options: Options) -> IService:
         else:
             proxy = build(options.configuration, reactor, options.extensions)
             proxy.setServiceParent(program)
-            OnSignal(signal.SIGUSR1, proxy.getServiceNamed("recording").reopen, reactor).setServiceParent(program)
+            OnSignal(signal.SIGUSR1, proxy.recording.reopen, reactor).setServiceParent(program)
+            if (path := options.configuration.path) is not None:
+                read, current = partial(read_again, path, options.extensions), lambda: proxy.configuration
+                apply = lambda new: proxy.reconfigure(new.configuration)  # noqa: E731
+                Reloading(read, current, apply, reactor).setServiceParent(program)
             if (admin := options.configuration.admin) is not None:
                 AdminService(admin, LocalControls(proxy, reactor), reactor).setServiceParent(program)
     except (StickyproxyError, ValueError) as error:

@@ -14,7 +14,7 @@ from stickyproxy import __version__
 from stickyproxy.config import Configuration, load
 from stickyproxy.config.named import Named
 from stickyproxy.extensions import find_extensions
-from stickyproxy.service import trial
+from stickyproxy.service import mistakes_of
 from stickyproxy.tap import Options, makeService
 
 ROOT = Path(__file__).parent.parent
@@ -135,7 +135,7 @@ def test_samples_can_be_made(sample: str) -> None:
     """Every affinity, chain, balancer and inspector of the samples is made for a trial before anything is served."""
     extensions = find_extensions()
     configuration = load(Path(__file__).parent.parent / "conf" / f"{sample}.toml", extensions)
-    assert list(trial(configuration, extensions, files=False)) == []
+    assert list(mistakes_of(configuration, extensions, files=False)) == []
 
 
 @pytest.mark.parametrize("check", [["--check"], []])

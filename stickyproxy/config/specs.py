@@ -197,9 +197,9 @@ class Frontend:
     on_removal: OnRemoval = attrs.field(
         default="keep",
         metadata=told(
-            "What a reload that has this frontend no more does to its open connections: `keep`, HTTP ends with the answer "
-            "under way, WebSockets and TCP go on; `drain`, [WebSockets are closed in order](running.md#reload), and what is "
-            "left after the time is cut; `cut`, all end at once.",
+            "What a reload that has no more of this frontend does to its open connections: `keep`, HTTP ends with the "
+            "answer under way, WebSockets and TCP go on; `drain`, [WebSockets are closed](running.md#reload), and what "
+            "is left after the time is cut; `cut`, all end at once.",
             "HAProxy `hard-stop-after`, nginx `worker_shutdown_timeout`",
         ),
     )
@@ -340,9 +340,9 @@ class Cluster:
     on_removal: OnRemoval = attrs.field(
         default="keep",
         metadata=told(
-            "What a reload does to the open requests, WebSockets and TCP connections of a backend that is not there any "
-            "more: `keep`, they go on; `drain`, [WebSockets are closed in order](running.md#reload), and what is left after "
-            "the time is cut; `cut`, they end at once.",
+            "What a reload does to the open requests, WebSockets and TCP connections of a backend that is no more: "
+            "`keep`, they go on; `drain`, [WebSockets are closed](running.md#reload), and what is left after the time "
+            "is cut; `cut`, they end at once.",
             "HAProxy `hard-stop-after`, nginx `worker_shutdown_timeout`",
         ),
     )

@@ -56,20 +56,22 @@ def plan(
 def lines(report: Report) -> list[str]:
     """A plan for people; one line where nothing would change."""
     told = [change["text"] for change in report["changes"]]
-    for each in report["backends"]:
-        sessions = "sessions that its clients keep" if each["sessions"] is None else f"{each['sessions']} sessions"
-        told.append(
-            f"backend {each['id']} of {each['cluster']} goes: {each['requests']} requests and {each['tunnels']} tunnels "
-            f"are open (on_removal: {each['on_removal']}), {sessions} to be bound anew"
-        )
-    for each in report["frontends"]:
-        told.append(
-            f"frontend {each['name']} goes: {each['connections']} connections are open "
-            f"(on_removal: {each['on_removal']})"
-        )
-    for name, share in report["moved_share"].items():
-        told.append(f"cluster {name}: {share:.1%} of the keys come to another backend")
+    told += [
+        "backend {id} of {cluster} goes: {requests} requests and {tunnels} tunnels are open (on_removal: "
+        "{on_removal}), {sessions} sessions to be bound anew".format_map({**each, "sessions": _count(each["sessions"])})
+        for each in report["backends"]
+    ]
+    told += [
+        "frontend {name} goes: {connections} connections are open (on_removal: {on_removal})".format_map(each)
+        for each in report["frontends"]
+    ]
+    shares = report["moved_share"].items()
+    told += [f"cluster {name}: {share:.1%} of the keys come to another backend" for name, share in shares]
     return told or ["nothing would change"]
+
+
+def _count(sessions: int | None) -> str:
+    return "the" if sessions is None else str(sessions)
 
 
 def moved_share(old: Iterable[Backend], new: Iterable[Backend]) -> float:

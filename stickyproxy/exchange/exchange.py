@@ -165,6 +165,10 @@ class Exchange:
         if connection is not None:
             connection.abandon()
 
+    def is_with(self, member: object) -> bool:
+        """Whether it was sent to ``member``, or is being so."""
+        return self.choice is not None and self.choice.candidate is member
+
     def pause_answer(self) -> None:
         self._paused = True
         if self._connection is not None:

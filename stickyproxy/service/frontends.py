@@ -55,7 +55,7 @@ class Frontend:
 
     @property
     def connections(self) -> set[Any]:
-        """Those that are open: they can ``abort()`` and ``drain()``, and say whether they are ``is_served_by`` a member."""
+        """Those that are open: they can ``abort()`` and ``drain()``, and tell whether they are ``is_served_by`` one."""
         return self.factory.connections
 
     def tunnels(self) -> set[Any]:

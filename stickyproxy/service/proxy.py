@@ -99,7 +99,9 @@ class Proxy(MultiService):
 
     def connections(self) -> list[Any]:
         """Those of all clients."""
-        return [each for frontend in (*self.frontends.values(), *self.leaving.frontends) for each in frontend.connections]
+        return [
+            each for frontend in (*self.frontends.values(), *self.leaving.frontends) for each in frontend.connections
+        ]
 
     # A configuration, and the next one.
 

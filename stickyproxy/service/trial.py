@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from stickyproxy.config import Configuration, Mistake
+from stickyproxy.config import Configuration, ConfigurationErrors, Mistake, document_at, parse
 from stickyproxy.config.admin import Admin
 from stickyproxy.config.mistakes import Keys, dotted
 from stickyproxy.config.named import Named
 from stickyproxy.config.specs import BackendTLS, FrontendTLS
 from stickyproxy.control.operators import read_tokens
+from stickyproxy.control.reloading import Loaded
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, make
 from stickyproxy.interfaces import IAffinity, IBalancer, IStreamInspector
@@ -23,7 +25,21 @@ from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
 
-def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
+def read_again(path: Path, extensions: Extensions) -> Loaded:
+    """The configuration in the file at ``path``, tried with all that it names. Raises ``ConfigurationErrors``."""
+    document = document_at(path)
+    configuration = parse(document, extensions, path)
+    trial(configuration, extensions, files=True)
+    return Loaded(document, configuration)
+
+
+def trial(configuration: Configuration, extensions: Extensions, *, files: bool) -> None:
+    """Raise ``ConfigurationErrors`` with all that ``mistakes_of`` finds."""
+    if mistakes := list(mistakes_of(configuration, extensions, files=files)):
+        raise ConfigurationErrors(mistakes)
+
+
+def mistakes_of(configuration: Configuration, extensions: Extensions, *, files: bool) -> Iterator[Mistake]:
     """Mistakes that only show when parts are made: combinations of options, and (``files``) what PEM files hold."""
     filled_in = {
         "key_ring": KeyRing([bytes(16)]),

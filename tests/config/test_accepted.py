@@ -11,7 +11,7 @@ from stickyproxy.config import ConfigurationErrors, from_tables
 from stickyproxy.config.accepted import CaddyCookie, EnvoyCookie, HAProxyCookie, NginxCookie, TraefikCookie
 from stickyproxy.config.endpoints import address_of
 from stickyproxy.extensions import find_extensions
-from stickyproxy.service import trial
+from stickyproxy.service import mistakes_of
 
 FILE = """
 frontend.web = {{ listen = "tcp:8080", cluster = "app" }}
@@ -24,7 +24,7 @@ affinity = {{ by = "cookie", {0} }}
 def read(written: str) -> Any:
     extensions = find_extensions()
     configuration = from_tables(tomllib.loads(FILE.format(written)), extensions)
-    assert list(trial(configuration, extensions, files=False)) == []
+    assert list(mistakes_of(configuration, extensions, files=False)) == []
     return configuration.clusters[0].affinity.options["accept_cookies_of"]
 
 
@@ -77,7 +77,7 @@ def test_what_does_not_go_together(written: str) -> None:
     extensions = find_extensions()
     written = written.replace("= {", "= [{").replace("}", "}]")
     configuration = from_tables(tomllib.loads(FILE.format(written)), extensions)
-    assert [mistake.key for mistake in trial(configuration, extensions, files=False)] == ["cluster.app.affinity"]
+    assert [mistake.key for mistake in mistakes_of(configuration, extensions, files=False)] == ["cluster.app.affinity"]
 
 
 def test_secrets_are_not_shown() -> None:

@@ -30,7 +30,6 @@ from stickyproxy.wires.http.modes import LAST_CALL, QUIET, Mode
 from stickyproxy.wires.http.rare import RARE, look_at
 
 if TYPE_CHECKING:
-    from stickyproxy.member import Member
     from stickyproxy.wires.http.factory import HTTPFrontendFactory
 
 _HEAD, _BODY, _ANSWER, _TUNNEL, _LINGER, _CLOSED = Mode  # a look-up in an enumeration costs ten times one in a module
@@ -60,8 +59,7 @@ class HTTPFrontend(Protocol):
         self._request: RequestHead | None = None
         self._exchange: Exchange | None = None
         self._relay: Relay | None = None
-        self._keep_alive = True
-        self._requests_left = factory.limits.requests
+        self._keep_alive, self._requests_left = True, factory.limits.requests
         self._overrun = False  # more was pipelined than may wait, and is lost
         self._linger_until = NEVER
 
@@ -169,10 +167,9 @@ class HTTPFrontend(Protocol):
             if self.deadline <= now:
                 self._linger()
 
-    def is_served_by(self, member: Member) -> bool:
+    def is_served_by(self, member: object) -> bool:
         """Whether ``member`` is answering its request."""
-        choice = self._exchange.choice if self._exchange is not None else None
-        return choice is not None and choice.candidate is member
+        return self._exchange is not None and self._exchange.is_with(member)
 
     # Requests.
 
