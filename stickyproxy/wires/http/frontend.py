@@ -50,8 +50,7 @@ class HTTPFrontend(Protocol):
         self.deadline = NEVER
         self._mode = _HEAD
         self._buffer = b""  # what came behind the request in progress
-        self._advancing = False
-        self._reading = True
+        self._advancing, self._reading = False, True
         self._draining = False  # the client has not yet taken what was written
         self._ended = False  # the client will send no more
         self._collector: HeadCollector | None = None
@@ -60,8 +59,7 @@ class HTTPFrontend(Protocol):
         self._exchange: Exchange | None = None
         self._relay: Relay | None = None
         self._keep_alive, self._requests_left = True, factory.limits.requests
-        self._overrun = False  # more was pipelined than may wait, and is lost
-        self._linger_until = NEVER
+        self._overrun, self._linger_until = False, NEVER  # the one: more was pipelined than may wait, and is lost
 
     # Twisted's side.
 
