@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from urllib.parse import urlsplit
 
 import attrs
 from twisted.internet.task import Clock
@@ -15,15 +14,9 @@ from twisted.internet.task import Clock
 from stickyproxy.cluster import Cluster
 from stickyproxy.config import Configuration, ConfigurationErrors, load
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.config.specs import Frontend
-from stickyproxy.errors import HTTPError, StickyproxyError
+from stickyproxy.control.explaining import Question, explain, judge, verdict
+from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions
-from stickyproxy.model import Peer, RequestHead
-from stickyproxy.sansio.explaining import explain_affinity, explain_choice, explain_members, explain_route
-from stickyproxy.sansio.http1 import parse_request_head
-from stickyproxy.sansio.identity import Identity
-from stickyproxy.sansio.networks import Networks
-from stickyproxy.sansio.routing import RouteTable
 from stickyproxy.sansio.selection import Choice
 from stickyproxy.service import build_cluster
 
@@ -70,48 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(chosen: argparse.Namespace) -> Iterator[str]:
     extensions = find_extensions()
     configuration = load(chosen.config, extensions)
-    frontend = _frontend(configuration, chosen.frontend)
-    url = urlsplit(chosen.url)
-    head = _request(chosen.method, chosen.url, chosen.header, frontend)
-    routes = RouteTable([(route, route) for route in frontend.routes], None)
-    route = routes.find(head.authority, head.target)
-    name = frontend.cluster if route is None else route.cluster
-    if name is None:
-        yield f"frontend {frontend.name}: no route matches, so it answers 404"
+    question = Question(chosen.url, chosen.method, chosen.header, chosen.client, chosen.frontend)
+    asked = judge(question, configuration)
+    if asked.cluster is None:
+        yield f"frontend {asked.frontend}: {asked.route}"
         return
-    yield f"frontend {frontend.name}"
-    yield explain_route(route, name)
-    spec = next(cluster for cluster in configuration.clusters if cluster.name == name)
-    arrival = Identity(
-        Peer(chosen.client, 0), url.port or 80, frontend.tls is not None, Networks(frontend.trusted_proxies)
-    ).arrival(head)
+    yield f"frontend {asked.frontend}"
+    yield asked.route
+    spec = next(cluster for cluster in configuration.clusters if cluster.name == asked.cluster)
     cluster = _cluster(spec, configuration, extensions)
-    yield from explain_affinity(cluster.links, arrival, cluster.members)
-    yield from explain_members(cluster.members.values())
-    selected = cluster.select(arrival)
+    yield from explain(asked, cluster)
+    selected = cluster.select(asked.arrival)
     if selected is None or isinstance(selected, Choice):
-        yield explain_choice(selected, spec.balance.name)
-
-
-def _frontend(configuration: Configuration, name: str | None) -> Frontend:
-    for frontend in configuration.frontends:
-        if frontend.protocol == "http" and name in (None, frontend.name):
-            return frontend
-    known = ", ".join(frontend.name for frontend in configuration.frontends if frontend.protocol == "http")
-    raise ValueError(f"there is no such frontend for HTTP; expected one of: {known or 'none is there'}")
-
-
-def _request(method: str, url: str, headers: Sequence[str], frontend: Frontend) -> RequestHead:
-    """The request judged as the frontend would judge it. Raises ``ValueError`` with the status that it would get."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.netloc:
-        raise ValueError(f"{url}: expected a URL such as http://example.org/path")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", *headers, "", ""]
-    try:
-        return parse_request_head("\r\n".join(lines).encode(), frontend.limits)
-    except HTTPError as error:
-        raise ValueError(f"the proxy answers {error.status} {error.reason}: {error.detail}") from None
+        yield verdict(selected, cluster)
 
 
 def _cluster(spec: ClusterSpec, configuration: Configuration, extensions: Extensions) -> Cluster:

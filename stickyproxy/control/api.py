@@ -14,7 +14,8 @@ from stickyproxy.control.controls import Controls
 from stickyproxy.control.metrics import exposition
 from stickyproxy.control.openapi import describe
 from stickyproxy.control.refusal import Refusal
-from stickyproxy.control.routes import Call, Content, Route, RouteTable
+from stickyproxy.control.routes import Call, Content, Parameter, Route, RouteTable
+from stickyproxy.control.sessions import MOST
 from stickyproxy.control.web import PAGE_POLICY
 
 #: What metrics are for who does not ask for another format.
@@ -34,6 +35,44 @@ _BACKEND = {
     "type": "object",
     "required": ["endpoint", "state", "weight", "status", "why", "since", "file"],
     "properties": {"state": {"enum": _STATES}, "weight": {"type": "integer"}, "file": {"type": "object"}},
+}
+
+_SESSION = {
+    "type": "object",
+    "required": ["id", "cluster", "backend", "keys", "since", "seen", "ends", "pinned", "why"],
+    "properties": {"pinned": {"type": "boolean"}, "keys": {"type": "array"}, "why": {"type": "string"}},
+}
+_MOVE = {
+    "type": "object",
+    "properties": {"backend": {"type": "string"}, "pinned": {"type": "boolean"}},
+    "minProperties": 1,
+    "additionalProperties": False,
+}
+_KEPT = {409: "No sessions of this cluster are kept here: their clients keep them, or nobody."}
+_QUERY = {
+    "cluster": Parameter("Those of this cluster."),
+    "backend": Parameter("Those that this backend serves."),
+    "key": Parameter("The one that is known by this key, as its client sends it."),
+    "address": Parameter("The one that is known by this IP address."),
+    "limit": Parameter("How many at most; 100 without.", {"type": "integer", "minimum": 1, "maximum": MOST}),
+    "after": Parameter("`next` of the answer before."),
+}
+_REQUEST = {
+    "type": "object",
+    "required": ["url"],
+    "properties": {
+        "url": {"type": "string", "examples": ["http://example.org/path"]},
+        "method": {"type": "string"},
+        "headers": {"type": "array", "items": {"type": "string", "examples": ["Cookie: SRV=…"]}},
+        "address": {"type": "string", "description": "The client's IP address."},
+        "frontend": {"type": "string", "description": "Where it comes in; else the first one for HTTP."},
+    },
+    "additionalProperties": False,
+}
+_EXPLANATION = {
+    "type": "object",
+    "required": ["frontend", "cluster", "backend", "outcome", "why"],
+    "properties": {"why": {"type": "array", "items": {"type": "string"}}},
 }
 
 
@@ -75,12 +114,36 @@ class _API:
         yield Route("GET", "/api/snapshot", self._snapshot, "All that there is to see, but for single sessions.")
         text = "Metrics, as Prometheus reads them."
         yield Route("GET", "/metrics", self._metrics, text, gives={"type": "string"}, type=PLAIN)
+        text = "Single sessions, a page at a time, or those of a key, an address, a backend."
+        listed = {"type": "object", "required": ["sessions", "next", "clusters"]}
+        yield Route("GET", "/api/sessions", self._sessions, text, gives=listed, query=_QUERY)
+        text = "Which backend a request would go to, and why. Nobody is bound by it."
+        yield Route("POST", "/api/explain", self._explain, text, gives=_EXPLANATION, takes=_REQUEST)
         yield Route("GET", "/api/version", self._version, "Which version runs, since when, in which processes.")
 
     def changing(self) -> Iterator[Route]:
         path = "/api/clusters/{cluster}/backends/{backend}"
         text = "Set the state of a backend, its weight, or both; the answer is the backend as it is then."
         yield Route("PUT", path, self._change_backend, text, gives=_BACKEND, takes=_CHANGE, changes=True)
+
+        path = "/api/clusters/{cluster}/sessions/{session}"
+        text = "Bind a session to another backend, pin it to where it is, or both; the answer is the session then."
+        yield Route("PUT", path, self._change_session, text, gives=_SESSION, takes=_MOVE, changes=True, problems=_KEPT)
+        text = "End a session: its client is a new one at its next request. The answer is the session as it was."
+        yield Route("DELETE", path, self._forget_session, text, gives=_SESSION, changes=True, problems=_KEPT)
+
+    async def _sessions(self, call: Call) -> Any:
+        return await self._controls.sessions(call.query)
+
+    async def _change_session(self, call: Call) -> Any:
+        names = call.names
+        return await self._controls.change_session(names["cluster"], names["session"], call.body, call.by)
+
+    async def _forget_session(self, call: Call) -> Any:
+        return await self._controls.forget_session(call.names["cluster"], call.names["session"], call.by)
+
+    async def _explain(self, call: Call) -> Any:
+        return await self._controls.explain(call.body)
 
     async def _snapshot(self, call: Call) -> Any:
         return await self._controls.snapshot()

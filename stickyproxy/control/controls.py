@@ -19,9 +19,11 @@ from stickyproxy import __version__
 from stickyproxy.cluster import Cluster
 from stickyproxy.config import Configuration
 from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.control.explaining import explain_request
 from stickyproxy.control.metrics.families import Told
 from stickyproxy.control.metrics.reading import Measured, samples
 from stickyproxy.control.refusal import Refusal
+from stickyproxy.control.sessions import ClusterSessions, list_sessions, session_change
 from stickyproxy.control.snapshot import (
     Report,
     backend_report,
@@ -56,6 +58,21 @@ class Controls(Protocol):
 
     async def samples(self) -> list[Told]:
         """All metrics (``metrics.families``), for ``metrics.exposition``."""
+
+    async def sessions(self, query: Mapping[str, str]) -> Report:
+        """Single sessions: ``sessions``, ``next`` (what ``after`` is to be for those that follow), ``clusters``.
+
+        ``query`` may have ``cluster``, ``backend``, ``key`` (as clients send it), ``address``, ``limit``, ``after``.
+        """
+
+    async def change_session(self, cluster: str, session: str, change: Mapping[str, Any], by: str) -> Report:
+        """Bind a session (its ``id``) elsewhere (``backend``), have it stay there (``pinned``), or both."""
+
+    async def forget_session(self, cluster: str, session: str, by: str) -> Report:
+        """End a session: at its next request the client is a new one. The session's report, as it was."""
+
+    async def explain(self, request: Mapping[str, Any]) -> Report:
+        """Where a request would go, and why: ``url``, perhaps ``method``, ``headers``, ``address``, ``frontend``."""
 
 
 class Running(Measured, Protocol):
@@ -106,7 +123,7 @@ class LocalControls:
         now = self._now()
         for place, file in enumerate(spec.backends):
             if place % _AT_ONCE == _AT_ONCE - 1:
-                await deferLater(self._clock, 0)
+                await self._pause()
             if (member := cluster.members.get(file.id)) is not None:
                 backends[file.id] = backend_report(member, file, sessions, now, probed=spec.probe is not None)
         return {**report, "backends": backends}
@@ -132,20 +149,53 @@ class LocalControls:
     async def samples(self) -> list[Told]:
         return samples(self._proxy)
 
+    async def sessions(self, query: Mapping[str, str]) -> Report:
+        return await list_sessions(self._proxy.clusters, query, self._pause)
+
+    async def change_session(self, cluster: str, session: str, change: Mapping[str, Any], by: str) -> Report:
+        sessions = ClusterSessions(self._cluster_named(cluster))
+        backend, pinned = session_change(change, sessions.cluster)
+        changed = sessions.change(await sessions.find(session, self._pause), backend, pinned)
+        self._log.warn(
+            "Session {session} of {cluster} is at {backend}, by {by}{pinned}",
+            session=session,
+            cluster=cluster,
+            backend=changed.backend,
+            by=by,
+            pinned={True: ", pinned", False: ", not pinned"}.get(pinned, ""),  # type: ignore[arg-type]
+        )
+        return sessions.report(changed)
+
+    async def forget_session(self, cluster: str, session: str, by: str) -> Report:
+        sessions = ClusterSessions(self._cluster_named(cluster))
+        listed = await sessions.find(session, self._pause)
+        sessions.table.forget(listed.keys[0])
+        self._log.warn("Session {session} of {cluster} is ended by {by}", session=session, cluster=cluster, by=by)
+        return sessions.report(listed)
+
+    async def explain(self, request: Mapping[str, Any]) -> Report:
+        return await explain_request(request, self._proxy.configuration, self._proxy.clusters)
+
+    async def _pause(self) -> None:
+        await deferLater(self._clock, 0)
+
+    def _cluster_named(self, name: str) -> Cluster:
+        if name not in self._proxy.clusters:
+            raise Refusal("unknown", "there is no cluster of this name")
+        return self._proxy.clusters[name]
+
     def _find(self, cluster: str, backend: str) -> tuple[ClusterSpec, Cluster, Member]:
-        running = self._proxy.clusters.get(cluster)
-        spec = next((spec for spec in self._proxy.configuration.clusters if spec.name == cluster), None)
-        if running is None or spec is None:
-            raise Refusal("unknown", f"there is no cluster {cluster}")
+        running = self._cluster_named(cluster)
+        spec = next(spec for spec in self._proxy.configuration.clusters if spec.name == cluster)
         if backend not in running.members:
-            raise Refusal("unknown", f"cluster {cluster} has no backend {backend}")
+            raise Refusal("unknown", f"cluster {cluster} has no backend of this name")
         return spec, running, running.members[backend]
 
 
 def _counts(cluster: Cluster) -> dict[str, int] | None:
     """The sessions of each backend, where they are known."""
     table = table_of(cluster)
-    return None if table is None else table.counts()
+    return None if table is None else table.held()
 
 
 def _checked(change: Mapping[str, Any]) -> tuple[BackendState | None, int | None]:

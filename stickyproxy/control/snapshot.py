@@ -5,6 +5,7 @@ Times are seconds since the epoch, durations seconds. ``docs/admin.md`` tells wh
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.member import Member
 from stickyproxy.model import Backend, BackendState
 from stickyproxy.relay import Relay
+from stickyproxy.sansio.affinity import ApplicationAffinity, TableAffinity
 from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.tls import Certificate
 
@@ -76,12 +78,23 @@ def table_of(cluster: Cluster) -> SessionTable | None:
     return store if isinstance(store, SessionTable) else None
 
 
+def kept_by(cluster: Cluster) -> list[Report]:
+    """Each affinity in order, and where it keeps who is bound: in a ``table`` here, with the ``client``, or nowhere."""
+    return [{"name": name, "kept_by": _keeper(name, link)} for name, link in cluster.links]
+
+
+def _keeper(name: str, link: Any) -> str | None:
+    if isinstance(link, TableAffinity | ApplicationAffinity):
+        return "table"
+    return "client" if re.match(r"cookie\b", name) else None
+
+
 def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str]) -> Report:
     """One cluster without its backends. ``routes``: the names of the frontends that lead to it."""
     table = table_of(cluster)
     return {
         "balance": cluster.balancer_name,
-        "affinity": [name for name, _ in cluster.links],
+        "affinity": kept_by(cluster),
         "frontends": sorted(routes),
         "probe": spec.probe.name if spec.probe is not None else None,
         "sessions": len(table) if table is not None else None,

@@ -18,11 +18,13 @@ from stickyproxy.interfaces import ISessionStore
 #: Keys of one session; the oldest is given up for another.
 KEYS = 8
 #: Bytes of a session beside those of its keys: the arrays, and 1.5 places in the dict with its number.
-_SESSION = 8 + 8 + 4 + 4 + 4 + 8 + 32
+_SESSION = 8 + 8 + 8 + 4 + 4 + 4 + 8 + 32
 #: Bytes of a key beside its characters: a bytes object, and its place in the dict.
 _KEY = 33 + 15 + 80
 _NEVER = float("inf")
 _NOBODY = -1  # the backend of a session that is being made
+#: ``lifetime`` and ``until`` of a session that an operator has pinned: it stays where it is, used or not.
+PINNED = 1e300
 _HEAD = 0  # the number that no session has: the ends of the list meet there
 
 
@@ -33,6 +35,16 @@ class Session(NamedTuple):
     backend: str
     seen: float
     until: float  #: infinite, if it ends by idleness alone
+
+
+class Listed(NamedTuple):
+    """A session among others. Times are in seconds of the table's clock."""
+
+    keys: tuple[bytes, ...]
+    backend: str
+    since: float  #: when it was bound to that, as far as this table knows
+    seen: float
+    until: float
 
 
 @implementer(ISessionStore)
@@ -59,7 +71,8 @@ class SessionTable:
         self._keys: list[bytes | tuple[bytes, ...] | None] = [None]
         self._ids: list[str] = []
         self._held: list[int] = []  # how many sessions each of them has
-        self._backends = array("i", [0])
+        self._backends = array("i", [_NOBODY])
+        self._since = array("d", [0.0])
         self._seen = array("d", [0.0])
         self._until = array("d", [_NEVER])
         self._ends = _NEVER  # no session ends before, however much it is used: mostly that is all to be looked at
@@ -90,9 +103,10 @@ class SessionTable:
             return self._missing(key)
         now = self._clock()
         seen = self._seen
-        if now - seen[number] > self._idle or (now >= self._ends and now >= self._until[number]):
-            self._drop(number)
-            return self._missing(key)
+        if now - seen[number] > self._idle or (now >= self._ends and now >= self._until[number]):  # noqa: SIM102 (rare)
+            if self._until[number] != PINNED:
+                self._drop(number)
+                return self._missing(key)
         seen[number] = now
         following = self._next
         first = following[_HEAD]
@@ -117,7 +131,9 @@ class SessionTable:
             return
         else:
             self._unlink(number)
-        self._give_to(number, backend_id)
+            if self._until[number] == PINNED and lifetime != PINNED:
+                backend_id, lifetime = self._ids[self._backends[number]], PINNED
+        self._give_to(number, backend_id, now)
         self._seen[number] = now
         if lifetime is not None:
             self._until[number] = until = now + lifetime
@@ -146,23 +162,47 @@ class SessionTable:
     def session(self, key: bytes) -> Session | None:
         """The session with this key, which is not seen by that."""
         number = self._numbers.get(key)
-        if number is None:
-            return None
-        return self._session(number)
+        return None if number is None else self._session(number)
 
     def counts(self) -> dict[str, int]:
         """How many sessions each backend has, without those that are over and were not looked for."""
         counts = dict.fromkeys(self._ids, 0)
         now, number = self._clock(), self._next[_HEAD]
         while number != _HEAD:
-            if now - self._seen[number] <= self._idle and now < self._until[number]:
+            if not self._is_over(number, now):
                 counts[self._ids[self._backends[number]]] += 1
             number = self._next[number]
         return counts
 
     def held(self) -> dict[str, int]:
-        """As ``counts``, at once, however many there are: with those that are over and were not looked for."""
+        """As ``counts``, at once, however many there are: with some of those that are over and were not looked for."""
+        now, oldest = self._clock(), self._before
+        for _ in range(1000):
+            if oldest[_HEAD] == _HEAD or not self._is_over(oldest[_HEAD], now):
+                break
+            self._drop(oldest[_HEAD])
         return dict(zip(self._ids, self._held, strict=True))
+
+    def page(self, below: int | None, count: int, of: str | None = None) -> tuple[list[tuple[int, Listed]], int]:
+        """Those in ``count`` places below one (None: in the last), each with its own, and the lowest of these places.
+
+        A session keeps its place, whatever becomes of others; it is 1 or more. ``of``: a backend, if not of all.
+        """
+        at = None if of is None else self._ids.index(of) if of in self._ids else _NOBODY
+        served, now = self._backends, self._clock()
+        end = len(served) if below is None else min(below, len(served))
+        places = (n for n in range(end - 1, max(0, end - count - 1), -1) if served[n] != _NOBODY)
+        found = [(n, self.listed(n)) for n in places if at in (None, served[n]) and not self._is_over(n, now)]
+        return found, max(1, end - count)
+
+    def listed(self, number: int) -> Listed:
+        backend = self._ids[self._backends[number]]
+        return Listed(self._keys_of(number), backend, self._since[number], self._seen[number], self._until[number])
+
+    def look_up(self, key: bytes) -> Listed | None:
+        """The session with this key, which is not seen by that."""
+        number = self._numbers.get(key)
+        return self.listed(number) if number is not None and not self._is_over(number, self._clock()) else None
 
     # As others tell it.
 
@@ -183,7 +223,7 @@ class SessionTable:
                 if key not in keys:
                     self._forget_key(key)
             self._set_keys(number, keys[:1])
-        self._give_to(number, backend_id)
+        self._give_to(number, backend_id, seen)
         self._until[number] = until
         self._ends = min(self._ends, until)
         self._link(number)
@@ -214,9 +254,8 @@ class SessionTable:
         return None
 
     def _session(self, number: int) -> Session:
-        return Session(
-            self._keys_of(number), self._ids[self._backends[number]], self._seen[number], self._until[number]
-        )
+        keys, backend, _, seen, until = self.listed(number)
+        return Session(keys, backend, seen, until)
 
     def _reach(self, keys: Iterable[bytes]) -> tuple[bytes, ...]:
         """All keys of the sessions that have any of ``keys``, and those that none has."""
@@ -229,10 +268,14 @@ class SessionTable:
     def _number(self, key: bytes, now: float) -> int:
         """The session that has ``key`` and is not over, or none."""
         number = self._numbers.get(key, _HEAD)
-        if number != _HEAD and (now - self._seen[number] > self._idle or now >= self._until[number]):
+        if number != _HEAD and self._is_over(number, now):
             self._drop(number)
             return _HEAD
         return number
+
+    def _is_over(self, number: int, now: float) -> bool:
+        until = self._until[number]
+        return until != PINNED and (now - self._seen[number] > self._idle or now >= until)
 
     def _is_all_known(self, number: int, keys: Sequence[bytes], backend_id: str) -> bool:
         numbers = self._numbers
@@ -246,10 +289,10 @@ class SessionTable:
         if self._free:
             number = self._free.pop()
             self._until[number] = until
-            self._backends[number] = _NOBODY
             return number
         self._keys.append(None)
         self._backends.append(_NOBODY)
+        self._since.append(now)
         self._seen.append(now)
         self._until.append(until)
         self._next.append(_HEAD)
@@ -262,6 +305,7 @@ class SessionTable:
             self._bytes -= _KEY + len(key)
         self._keys[number] = None
         self._held[self._backends[number]] -= 1
+        self._backends[number] = _NOBODY
         self._unlink(number)
         self._free.append(number)
         self._count -= 1
@@ -271,25 +315,38 @@ class SessionTable:
         """Give up what was not seen for longest: what is too much, and a few of what is idle too long."""
         oldest = self._before
         while self._count > self._size or (self._bytes > self._limit and self._count > 1):
+            self._spare_pinned()
             self._drop(oldest[_HEAD])
         for _ in range(2):
             last = oldest[_HEAD]
-            if last == _HEAD or now - self._seen[last] <= self._idle:
+            if last == _HEAD or now - self._seen[last] <= self._idle or self._until[last] == PINNED:
                 break
             self._drop(last)
 
-    def _give_to(self, number: int, backend_id: str) -> None:
-        before = self._backends[number]
-        if before != _NOBODY:
-            self._held[before] -= 1
-        self._backends[number] = id = self._id(backend_id)
-        self._held[id] += 1
+    def _give_to(self, number: int, backend_id: str, now: float) -> None:
+        at, before = self._id(backend_id), self._backends[number]
+        if at != before:
+            if before != _NOBODY:
+                self._held[before] -= 1
+            self._held[at] += 1
+            self._backends[number] = at
+            self._since[number] = now
 
     def _id(self, backend_id: str) -> int:
         if backend_id not in self._ids:
             self._ids.append(backend_id)
             self._held.append(0)
         return self._ids.index(backend_id)
+
+    def _spare_pinned(self) -> None:
+        """Who was not seen for longest and is pinned is as if he had been; if all are pinned, the last one goes."""
+        oldest = self._before
+        for _ in range(1000):  # at a time
+            last = oldest[_HEAD]
+            if self._until[last] != PINNED:
+                break
+            self._unlink(last)
+            self._link(last)
 
     # Keys.
 

@@ -23,7 +23,7 @@ def test_everything_is_seen() -> None:
     scene = Scene(tables=TABLES | {"cluster": {**TABLES["cluster"], "api": {"probe": "tcp", "backends": many}}})
     seen = scene.snapshot()
     assert seen["frontends"]["web"]["routes"] == [{"host": None, "path": "/api/", "cluster": "api"}]
-    assert seen["clusters"]["app"]["affinity"] == ["source"]
+    assert seen["clusters"]["app"]["affinity"] == [{"name": "source", "kept_by": "table"}]
     assert seen["clusters"]["app"]["frontends"] == seen["clusters"]["api"]["frontends"] == ["web"]
     assert len(seen["clusters"]["api"]["backends"]) == 150
     assert seen["clusters"]["app"]["backends"]["b"] | {"since": 0} == {

@@ -26,7 +26,7 @@ class ApplicationAffinity:
 
     def __init__(self, find_key: KeyFinder, space: str, sessions: ISessionStore) -> None:
         self._find_key = find_key
-        self._space = space.encode() + b"\0"
+        self.space = space.encode() + b"\0"  #: what stands before its keys in the store
         self._sessions = sessions
         self._confirmed: Arrival | None = None
 
@@ -37,7 +37,7 @@ class ApplicationAffinity:
         key = self._find_key(arrival)
         if key is None:
             return None
-        found: str | Awaitable[str | None] | None = self._sessions.find(self._space + key)
+        found: str | Awaitable[str | None] | None = self._sessions.find(self.space + key)
         return found
 
     def answered(self, arrival: Arrival, backend_id: str, head: ResponseHead) -> ResponseHead:
@@ -47,17 +47,17 @@ class ApplicationAffinity:
     def bind(self, arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:
         """It follows ``answered`` at once: what did not go well binds nobody."""
         if arrival is self._confirmed and (key := self._find_key(arrival)) is not None:
-            self._sessions.bind((self._space + key,), backend_id, lifetime)
+            self._sessions.bind((self.space + key,), backend_id, lifetime)
         return None
 
     def forget(self, arrival: Arrival) -> bytes | None:
         key = self._find_key(arrival)
         if key is not None:
-            self._sessions.forget(self._space + key)
+            self._sessions.forget(self.space + key)
         return None
 
     def _learn(self, id: bytes, backend_id: str) -> None:
         """``backend_id`` has made the session ``id``."""
         key = bounded(id)
         if key is not None:
-            self._sessions.bind((self._space + key,), backend_id)
+            self._sessions.bind((self.space + key,), backend_id)

@@ -26,7 +26,7 @@ class TableAffinity:
     def __init__(self, find_key: KeyFinder, space: str, sessions: ISessionStore) -> None:
         self.sessions = sessions
         self._find_key = find_key
-        self._space = space.encode() + b"\0"
+        self.space = space.encode() + b"\0"  #: what stands before its keys in the store
 
     def members(self, ids: Iterable[str]) -> None:
         """What is bound to a backend that went stays so, until somebody else serves it."""
@@ -34,17 +34,17 @@ class TableAffinity:
     def key(self, arrival: Arrival) -> bytes | None:
         """The key of ``arrival`` as the store has it."""
         key = self._find_key(arrival)
-        return None if key is None else self._space + key
+        return None if key is None else self.space + key
 
     def in_space(self, key: bytes) -> bytes:
         """A key as the store has it."""
-        return self._space + key
+        return self.space + key
 
     def recall(self, arrival: Arrival) -> str | Awaitable[str | None] | None:
         key = self._find_key(arrival)
         if key is None:
             return None
-        found: str | Awaitable[str | None] | None = self.sessions.find(self._space + key)
+        found: str | Awaitable[str | None] | None = self.sessions.find(self.space + key)
         return found
 
     def bind(self, arrival: Arrival, backend_id: str, lifetime: float | None = None) -> bytes | None:

@@ -1,0 +1,179 @@
+"""Sessions as an operator finds, moves, pins and ends them; and why a request goes where it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controls_scene import TOKEN, Scene
+
+from stickyproxy.config.limits import Limits
+from stickyproxy.model import Arrival
+from stickyproxy.sansio.http1 import parse_request_head
+from stickyproxy.sansio.sessions import PINNED, SessionTable
+
+BACKENDS = {"a": "tcp:127.0.0.1:1", "b": "tcp:127.0.0.1:2"}
+TABLES: dict[str, Any] = {
+    "frontend": {"web": {"listen": "tcp:0", "cluster": "app", "routes": [{"path": "/kept/", "cluster": "kept"}]}},
+    "cluster": {
+        "app": {
+            "affinity": {"by": ["source", "header:X-User", {"by": "learned", "name": "PHPSESSID"}]},
+            "backends": BACKENDS,
+        },
+        "kept": {"affinity": "cookie", "backends": BACKENDS},
+        "none": {"backends": BACKENDS},
+    },
+}
+
+
+@pytest.fixture
+def scene(token_file: Path) -> Scene:
+    return Scene(token_file, TABLES)
+
+
+def bind(scene: Scene, backend: str, address: str, **headers: str) -> None:
+    """A client of the cluster app is served by ``backend``."""
+    lines = ["GET / HTTP/1.1", "Host: x", *(f"{n.replace('_', '-')}: {v}" for n, v in headers.items()), "", ""]
+    head = parse_request_head("\r\n".join(lines).encode(), Limits())
+    scene.proxy.clusters["app"].affinity.bind(Arrival(address, False, head), backend)
+
+
+def find(scene: Scene, query: str) -> list[dict[str, Any]]:
+    answer = scene.ask("GET", f"/api/sessions?{query}")
+    assert answer.status == 200, answer
+    found: list[dict[str, Any]] = answer.json()["sessions"]
+    return found
+
+
+def test_a_session_is_found(scene: Scene) -> None:
+    """By what its client is known by, whichever of these; a secret one finds it and is not told."""
+    bind(scene, "a", "192.0.2.1", X_User="alice", Cookie="PHPSESSID=secret")
+    bind(scene, "b", "192.0.2.2", X_User="bob")
+    (alice,) = find(scene, "key=alice")
+    assert (alice["backend"], alice["cluster"], alice["pinned"]) == ("a", "app", False)
+    told = {key["by"]: key["key"] for key in alice["keys"]}
+    assert told == {"source": "192.0.2.1", "header X-User": "alice", "learned PHPSESSID": None}
+    assert "secret" not in str(alice)
+    assert find(scene, "key=secret") == find(scene, "address=192.0.2.1") == find(scene, "key=192.0.2.1") == [alice]
+    assert find(scene, "key=carol") == find(scene, "cluster=none") == find(scene, "key=alice&backend=b") == []
+    assert {each["backend"] for each in find(scene, "")} == {"a", "b"}
+    assert [each["backend"] for each in find(scene, "cluster=app&backend=b")] == ["b"]
+    kept = scene.ask("GET", "/api/sessions").json()["clusters"]
+    assert {name: [link["kept_by"] for link in links] for name, links in kept.items()} == {
+        "app": ["table", "table", "table"],
+        "kept": ["client"],
+        "none": [None],
+    }
+
+
+def test_many_sessions_come_in_pages(scene: Scene) -> None:
+    """Page by page I see each session once, also while others come and go."""
+    for number in range(1500):
+        bind(scene, "ab"[number % 2], f"10.0.{number >> 8}.{number & 255}", X_User=f"u{number}")
+    seen: list[str] = []
+    after = ""
+    for page in range(100):
+        answer = scene.ask("GET", f"/api/sessions?limit=400{after}").json()
+        seen += [key["key"] for each in answer["sessions"] for key in each["keys"] if key["by"] == "header X-User"]
+        if answer["next"] is None:
+            break
+        after = f"&after={answer['next']}"
+        bind(scene, "a", f"10.9.0.{page}", X_User=f"new{page}")
+    assert sorted(seen) == sorted(f"u{number}" for number in range(1500))
+    assert len(find(scene, "limit=1000&backend=b")) == 750
+    backends = scene.ask("GET", "/api/clusters/app").json()["backends"]
+    assert backends["b"]["sessions"] == 750
+
+
+def test_a_session_is_moved_pinned_and_ended(scene: Scene) -> None:
+    """It goes where I say; pinned it stays there, unused and whatever else happens; ended it is a new client's."""
+    bind(scene, "a", "192.0.2.1", X_User="alice")
+    table: Any = scene.proxy.clusters["app"].sessions
+    (alice,) = find(scene, "key=alice")
+    path = f"/api/clusters/app/sessions/{alice['id']}"
+    moved = scene.ask("PUT", path, {"backend": "b"}, token=TOKEN).json()
+    assert (moved["backend"], moved["pinned"]) == ("b", False)
+    pinned = scene.ask("PUT", path, {"pinned": True}, token=TOKEN).json()
+    assert (pinned["backend"], pinned["pinned"], pinned["why"]) == ("b", True, "an operator has pinned it")
+    bind(scene, "a", "192.0.2.1", X_User="alice")  # another served her while b was away
+    assert find(scene, "key=alice")[0]["backend"] == "b"
+    assert scene.ask("PUT", path, {"backend": "a"}, token=TOKEN).json()["pinned"]
+    assert not scene.ask("PUT", path, {"pinned": False}, token=TOKEN).json()["pinned"]
+    bind(scene, "b", "192.0.2.1", X_User="alice")
+    assert find(scene, "key=alice")[0]["backend"] == "b"
+    assert scene.ask("DELETE", path, token=TOKEN).json()["backend"] == "b"
+    assert len(table) == 0
+    assert scene.ask("DELETE", path, token=TOKEN).status == 404
+
+
+def test_pinned_sessions_are_not_given_up() -> None:
+    """Neither idleness nor want of room ends one that is pinned."""
+    now = 0.0
+    table = SessionTable(lambda: now, idle=10, size=3)
+    table.bind([b"p"], "a", PINNED)
+    now = 100.0
+    for number in range(10):
+        table.bind([b"%d" % number], "b")
+    assert len(table) == 3
+    assert table.held() == table.counts() == {"a": 1, "b": 2}
+    now = 200.0
+    assert table.find(b"p") == "a"
+    assert table.find(b"9") is None
+    assert table.held() == table.counts() == {"a": 1, "b": 0}
+    for number in range(4):
+        table.bind([b"p%d" % number], "b", PINNED)
+    assert len(table) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/api/sessions?cluster=other", None, 404),
+        ("GET", "/api/sessions?limit=0", None, 422),
+        ("GET", "/api/sessions?limit=1001", None, 422),
+        ("GET", "/api/sessions?limit=x", None, 422),
+        ("GET", "/api/sessions?after=app", None, 422),
+        ("GET", "/api/sessions?limit=1&limit=2", None, 422),
+        ("GET", "/api/sessions?lmit=1", None, 422),
+        ("GET", "/api/sessions?key=%ff", None, 400),
+        ("PUT", "/api/clusters/app/sessions/0", {"backend": "b"}, 404),
+        ("PUT", "/api/clusters/app/sessions/0", {"backend": "c"}, 422),
+        ("PUT", "/api/clusters/app/sessions/0", {"pinned": 1}, 422),
+        ("PUT", "/api/clusters/app/sessions/0", {}, 422),
+        ("PUT", "/api/clusters/kept/sessions/0", {"backend": "b"}, 409),
+        ("DELETE", "/api/clusters/none/sessions/0", None, 409),
+        ("DELETE", "/api/clusters/other/sessions/0", None, 404),
+        ("POST", "/api/explain", {}, 422),
+        ("POST", "/api/explain", {"url": 1}, 422),
+        ("POST", "/api/explain", {"url": "ftp://x/"}, 422),
+        ("POST", "/api/explain", {"url": "http://[x/"}, 422),
+        ("POST", "/api/explain", {"url": "http://x:99999999/"}, 422),
+        ("POST", "/api/explain", {"url": "http://x/", "headers": ["a b"]}, 422),
+        ("POST", "/api/explain", {"url": "http://x/", "headers": ["a: b\r\nc: d"]}, 422),
+        ("POST", "/api/explain", {"url": "http://x/", "address": "x"}, 422),
+        ("POST", "/api/explain", {"url": "http://x/", "frontend": "x"}, 422),
+        ("POST", "/api/explain", {"url": "http://x/", "frontend": None}, 422),
+    ],
+)
+def test_wrong_questions(scene: Scene, method: str, path: str, body: dict[str, Any] | None, status: int) -> None:
+    """What cannot be found or makes no sense gets a status that says so."""
+    answer = scene.ask(method, path, body, token=TOKEN)
+    assert answer.status == status, answer
+    assert answer.json()["detail"]
+
+
+def test_why_a_client_is_where_it_is(scene: Scene) -> None:
+    """For a client by its address, and by the cookie that it has, I am told who serves it, and why."""
+    bind(scene, "b", "192.0.2.1", X_User="alice")
+    told = scene.ask("POST", "/api/explain", {"url": "http://x/", "address": "192.0.2.1"}).json()
+    assert (told["frontend"], told["cluster"], told["backend"], told["outcome"]) == ("web", "app", "b", "kept")
+    assert "affinity source: bound to b" in told["why"]
+    set_cookie = scene.proxy.clusters["kept"].affinity.bind(
+        Arrival("192.0.2.9", False, parse_request_head(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Limits())), "a"
+    )
+    assert set_cookie is not None
+    cookie = set_cookie.partition(b";")[0].decode()
+    for headers in ([f"Cookie: {cookie}"], {"Cookie": cookie}):
+        told = scene.ask("POST", "/api/explain", {"url": "http://x/kept/1", "headers": headers}).json()
+        assert (told["cluster"], told["backend"], told["outcome"]) == ("kept", "a", "kept")
