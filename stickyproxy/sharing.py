@@ -152,8 +152,7 @@ class SharedMemory:
         os.close(self.fd)
 
     def _of(self, region: Region) -> tuple[int, int, bool]:
-        if region.name not in self._list["regions"]:
-            self._read()
+        self._read()  # there may have been reloads since
         offset, size, each = self._list["regions"][region.name]
         return offset, size, each
 

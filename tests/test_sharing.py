@@ -96,6 +96,8 @@ def test_a_reload(memory: SharedMemory) -> None:
         SharedMemory(memory.fd, 2).cells(RATE)
     memory.provide([RATE, CONNECTIONS])
     assert not any(SharedMemory(memory.fd, 2).cells(RATE))
+    child.cells(RATE)[:5] = b"anew!"
+    assert bytes(memory.cells(RATE)[:5]) == b"anew!" and bytes(before[:5]) == b"still"
 
 
 def test_another_size_is_another_place(memory: SharedMemory) -> None:
