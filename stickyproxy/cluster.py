@@ -79,14 +79,14 @@ class Cluster:
         self.balancer = balancer
         self.balancer_name = spec.balance.name
         present = {member.id: member for member in members}
-        for member in present.values():
-            if self.members and self.members.get(member.id) is not member:
-                member.came_up()
+        new = [each for each in present.values() if self.members and self.members.get(each.id) is not each]
         self.members.clear()
         self.members.update(present)
         for member in present.values():
             member.cluster = spec.name
         self.layers.set_limits(spec, self._share)
+        for member in new:
+            member.came_up()
         self.members_changed()
         parts = affinity.links if spec.affinity.links and isinstance(affinity, ChainAffinity) else (affinity,)
         #: The affinities of the chain, or the one that there is, with their names.

@@ -1,4 +1,4 @@
-"""Does an affinity, a balancer or a stream inspector keep its contract? For the tests of its author. Beside the house.
+"""Does an affinity, a balancer, a probe or an inspector keep its contract? For its author's tests. Beside the house.
 
 Each ``check_*`` takes something that makes a new one, and raises ``AssertionError`` with what is wrong.
 """
@@ -17,6 +17,9 @@ from stickyproxy.interfaces import (
     IAnsweringAffinity,
     IBalancer,
     ICandidate,
+    IProbe,
+    IProbeConnection,
+    IProbed,
     IReadingAffinity,
     IStreamInspector,
     IStrictAffinity,
@@ -127,6 +130,30 @@ def check_balancer(make: Callable[[], IBalancer], *, weighted: bool = True) -> N
             _require(abs(each.active - 100 * each.weight) <= 10, "everybody gets his share by weight")
 
 
+def check_probe(
+    make: Callable[[], IProbe], well: Mapping[bytes, Sequence[bytes]], ill: Mapping[bytes, Sequence[bytes]]
+) -> None:
+    """What a probe says of backends that answer: ``well`` and ``ill`` are, by what each receives, what it sends.
+
+    The bytes received need only begin an item of a table for its pieces to be sent, one for each time that it reads;
+    then the backend closes. ``b""`` is for a backend that speaks first.
+    """
+    for table, verdict in ((well, True), (ill, False)):
+        for request, pieces in table.items():
+            probe = make()
+            verifyObject(IProbe, probe)
+            backend = MemoryProbed(request, pieces)
+            error = _outcome(probe.probe(backend))
+            _require((error is None) is verdict, f"{list(pieces)!r} is {'well' if verdict else 'not well'}: {error!r}")
+            _require(verdict or str(error) != "", "who is not well is told why")
+            _require(bool(backend.connections), "it asks the backend")
+    for piece in _GARBAGE:
+        error = _outcome(make().probe(MemoryProbed(b"", [piece])))
+        _require(error is None or isinstance(error, Exception), "garbage is a verdict, too")
+    error = _outcome(make().probe(MemoryProbed(b"", [], ConnectionRefusedError("nobody listens"))))
+    _require(error is not None, "who cannot be reached is not well")
+
+
 def check_inspector(make: Callable[[], IStreamInspector], keys: Mapping[bytes, bytes]) -> None:
     """``keys``: first bytes of connections, complete, and the key of each (b"": it has none)."""
     inspector = make()
@@ -152,6 +179,46 @@ def check_inspector(make: Callable[[], IStreamInspector], keys: Mapping[bytes, b
         said = [each for each in answers if each is not None]
         _require(len({*said}) < 2 and answers[len(answers) - len(said) :] == said, "it stands by what it has said")
         _require(all(len(each) <= most for each in said), "a key is no longer than what was looked at")
+
+
+@implementer(IProbed, IProbeConnection)
+class MemoryProbed:
+    """A backend for a probe: what it is asked is kept in ``written``; it answers ``pieces`` to ``request``."""
+
+    id = "a"
+    host = "backend.example"
+
+    def __init__(self, request: bytes, pieces: Sequence[bytes], error: Exception | None = None) -> None:
+        self.written = b""
+        self.connections = 0
+        self._request = request
+        self._pieces = list(pieces)
+        self._error = error
+
+    async def connect(self) -> MemoryProbed:
+        self.connections += 1
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    async def read(self) -> bytes:
+        if not self.written.startswith(self._request) or not self._pieces:
+            return b""
+        return self._pieces.pop(0)
+
+
+def _outcome(probing: Awaitable[object]) -> BaseException | None:
+    """What a probe fails with, None: it does not; in a test it waits for nobody but the backend."""
+    try:
+        probing.__await__().send(None)
+    except StopIteration:
+        return None
+    except Exception as error:
+        return error
+    raise AssertionError("expected that a probe waits for its backend alone")
 
 
 class _Client:

@@ -220,6 +220,11 @@ class MemberHealth:
         return self._return is not None if self._trials is None else self._trials == 0
 
     @property
+    def reason(self) -> str:
+        """Why it was ejected the last time."""
+        return self._reason
+
+    @property
     def on_trial(self) -> bool:
         """It was ejected, and some clients are to show whether it is well again."""
         return self._trials is not None

@@ -73,6 +73,7 @@ class Layers:
                 member.backup = backend.backup
         self._limited = any(member.limit is not None for member in self._members.values())
         for member in self._members.values():
+            member.slow_start = spec.slow_start or 0.0
             member.awaited = limits if self._limited else None
 
     def _set_selection(self, spec: ClusterSpec, affinity: IAffinity, balancer: IBalancer) -> None:

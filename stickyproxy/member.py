@@ -57,6 +57,7 @@ class Member:
         "id",
         "limit",
         "since",
+        "slow_start",
         "state",
         "tunnels",
         "warming",
@@ -84,7 +85,8 @@ class Member:
         self.counts: Counter[str] = Counter()
         self.limit: int | None = None  #: of ``active``, in this process
         self.backup = backend.backup  #: it is there for when nobody else is
-        self.warming: float | None = None  #: since when it comes to its whole weight again
+        self.slow_start = 0.0  #: seconds that it takes to its whole weight, when it comes up
+        self.warming: float | None = None  #: since when it does
         #: Told when it serves one less or is in another state, where somebody may wait for that.
         self.awaited: LimitedSelection | None = None
         self._clock = clock
@@ -117,7 +119,7 @@ class Member:
 
     def came_up(self) -> None:
         """It may have new clients from now on, as it might not before."""
-        self.warming = self.seconds()
+        self.warming = self.seconds() if self.slow_start else None
 
     @property
     def idle_connections(self) -> int:

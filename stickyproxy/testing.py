@@ -32,7 +32,14 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyproxy.conformance import check_affinity, check_balancer, check_inspector, make_answer, make_arrival
+from stickyproxy.conformance import (
+    check_affinity,
+    check_balancer,
+    check_inspector,
+    check_probe,
+    make_answer,
+    make_arrival,
+)
 
 __all__ = [
     "MemoryEndpoint",
@@ -41,6 +48,7 @@ __all__ = [
     "check_affinity",
     "check_balancer",
     "check_inspector",
+    "check_probe",
     "connect_pair",
     "make_answer",
     "make_arrival",

@@ -39,7 +39,7 @@ def main(module: str) -> None:
 
     def make(document: bytes, path: Path, sockets: Sockets) -> Serving:
         configuration = parse(document, extensions, path)
-        return build(configuration, reactor, extensions, listen=sockets.listen, probing=False)
+        return build(configuration, reactor, extensions, listen=sockets.listen, probing=False, share=sockets.share)
 
     worker = Worker(reactor, make)
     running: Any = reactor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -28,7 +29,7 @@ from stickyproxy.probes import ProbeConnection, Probed, probing_of
 from stickyproxy.sansio.affinity import NoAffinity
 from stickyproxy.sansio.balancing import RoundRobin
 from stickyproxy.sansio.proxyprotocol import header_v2
-from stickyproxy.testing import MemoryEndpoint, MemoryTransport
+from stickyproxy.testing import MemoryEndpoint, MemoryTransport, check_probe
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -300,3 +301,26 @@ def test_every_probe_is_one() -> None:
         verifyObject(IProbe, make(found[name], {"path": "/"}, random=Random(1)))
     verifyObject(IProbe, make(found["tcp"], {}))
     assert attrs.asdict(Probe("tcp"))["links"] == () and isinstance(Probe("tcp"), Named)
+
+
+def test_the_contract() -> None:
+    """The kit says of a probe whether it keeps its contract; those that come with stickyproxy do."""
+    http = {"path": "/healthz", "body": re.compile(b"fine")}
+    made = find_extensions().of(IProbe)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    check_probe(
+        lambda: made["http"].make(**http),
+        {b"GET /healthz HTTP/1.1\r\n": [head[:9], head[9:] + b"fi", b"ne"]},
+        {b"GET ": [head.replace(b"200", b"503") + b"fine"], b"GET /": [head + b"sick"], b"G": [head], b"GE": []},
+    )
+    check_probe(made["tcp"].make, {b"": []}, {})
+
+    class Deaf:
+        """Is content with everything, and asks nobody."""
+
+        async def probe(self, backend: object) -> None:
+            """It is well."""
+
+    for probe in (implementer(IProbe)(Deaf), made["tcp"].make):
+        with pytest.raises(AssertionError, match="expected that"):
+            check_probe(probe, {b"": [b"fine"]}, {b"": [b"sick"]})

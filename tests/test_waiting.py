@@ -127,7 +127,7 @@ def test_what_changes_meanwhile() -> None:
     town.member("c").set_state(BackendState.UP)
     assert town.served[-1] == (13, "c")
     town.come(14)
-    more = ClusterSpec("app", (*town.spec.backends, Backend("d", "")), max_connections=1)
+    more = ClusterSpec("app", (*town.spec.backends, Backend("d", "")), max_connections=1, slow_start=9.0)
     new = Member(Backend("d", ""), MemoryEndpoint(), town.clock, connect_timeout=5)
     town.cluster.configure(more, [*town.cluster.members.values(), new], town.affinity, town.cluster.balancer)
     assert town.served[-1] == (14, "d") and new.warming is not None

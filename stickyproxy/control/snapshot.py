@@ -17,20 +17,14 @@ from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.member import Member
-from stickyproxy.model import Backend, BackendState
+from stickyproxy.model import Backend
 from stickyproxy.relay import Relay
 from stickyproxy.sansio.affinity import ApplicationAffinity, TableAffinity
 from stickyproxy.sansio.sessions import SessionTable
+from stickyproxy.standing import standing_of
 from stickyproxy.tls import Certificate
 
 Report = dict[str, Any]
-_WHY = {
-    "up": "it takes new clients",
-    "drain": "it drains: it keeps its clients and takes no new ones",
-    "maintenance": "it is in maintenance, and serves nobody",
-    "idle": "it has no weight: it keeps its clients and takes no new ones",
-    "unknown": "no probe has ended yet",
-}
 
 
 class Serving(Protocol):
@@ -98,6 +92,7 @@ def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str])
         "frontends": sorted(routes),
         "probe": spec.probe.name if spec.probe is not None else None,
         "sessions": len(table) if table is not None else None,
+        "queued": cluster.layers.limits.waiting(None),
         "group": spec.sessions.group,
     }
 
@@ -106,7 +101,7 @@ def backend_report(
     member: Member, file: Backend, sessions: Mapping[str, int] | None, now: float, *, probed: bool
 ) -> Report:
     """One backend. ``sessions`` are counted by id, ``now`` is the time of day; ``probed``: it is asked how it is."""
-    status, why, since = _status(member, probed)
+    status, why, since = standing_of(member, probed=probed)
     out = member.health.out if member.health is not None else None
     ahead = round(now - member.seconds(), 1)  # the same from one look to the next
     return {
@@ -118,7 +113,10 @@ def backend_report(
         "why": why,
         "since": round(since + ahead, 1),
         "ejected_until": round(out[1] + ahead, 1) if out is not None else None,
+        "backup": member.backup,
         "active": member.active,
+        "limit": member.limit,
+        "queued": member.awaited.waiting(member.id) if member.awaited is not None else 0,
         "idle_connections": member.idle_connections,
         "sessions": None if sessions is None else sessions.get(member.id, 0),
     }
@@ -129,24 +127,6 @@ def differing(member: Member, file: Backend) -> Report:
     told = {"state": file.state.value, "weight": file.weight}
     real = {"state": member.state.value, "weight": member.weight}
     return {key: value for key, value in told.items() if real[key] != value}
-
-
-def _status(member: Member, probed: bool) -> tuple[str, str, float]:
-    """How it is, in a word and in words, and since when by the member's clock."""
-    state, health = member.state.value, member.health
-    if member.state is not BackendState.UP:
-        return state, _WHY[state], member.since
-    if health is not None and health.out is not None:
-        since, _, reason = health.out
-        return "ejected", reason, since
-    if health is not None and health.down:
-        return "down", health.probed.reason, health.probed.since
-    if not member.weight:
-        return "idle", _WHY["idle"], member.since
-    if health is not None and probed:
-        word = health.probed.standing.value
-        return word, health.probed.reason or _WHY[word], max(member.since, health.probed.since)
-    return "up", _WHY["up"], member.since
 
 
 def certificate_reports(frontend: str, serving: Serving) -> list[Report]:

@@ -80,6 +80,12 @@ class Sockets:
         self._groups = [group for group in self._groups if not group.closed]
         return [(group.description, port.socket) for group in self._groups for port in group.ports]
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which worker this is, from 0, as long as it acts for itself, and of how many."""
+        acting, count = self._acting
+        return min(acting) - 1, count
+
     def act_for(self, workers: Iterable[int], count: int) -> None:
         """Accept what is there for these of ``count`` workers."""
         self._acting = (frozenset(workers), count)

@@ -36,7 +36,7 @@ class Means:
     """What the parts of a configuration are made with.
 
     ``secret``: the key of clusters that have none, 32 bytes. ``directory``: where a key file is, None: nowhere.
-    ``memory``: what processes share.
+    ``memory``: what processes share. ``share``: which of them this is, from 0, and of how many.
     """
 
     reactor: Any
@@ -46,6 +46,7 @@ class Means:
     secret: bytes = attrs.field(repr=False)
     directory: Path | None = None
     memory: Memory = attrs.field(factory=PrivateMemory)
+    share: tuple[int, int] = (0, 1)
 
 
 def build_cluster(
@@ -105,9 +106,8 @@ class ClusterDraft:
         self._balancer: IBalancer = previous.balancer if previous and same else self._make(IBalancer, spec.balance)
 
         if previous is None:
-            self.cluster = Cluster(
-                spec, [self._new(backend) for backend in spec.backends], self._affinity, self._balancer
-            )
+            members = [self._new(backend) for backend in spec.backends]
+            self.cluster = Cluster(spec, members, self._affinity, self._balancer, share=means.share)
             self._tell(self.cluster)
         else:
             self.cluster = previous

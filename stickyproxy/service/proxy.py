@@ -44,7 +44,8 @@ class Proxy(MultiService):
     ``listen`` makes a factory serve an endpoint string, None: ``reactor`` does. ``secret`` is the key of clusters that
     are given none (32 bytes), None: a random one. ``memory`` is shared with other processes, None: with none.
     ``sessions`` makes a table by its name, and the options of ``SessionTable`` (``replication``), None: its own ones.
-    Where not ``probing``, another process probes.
+    Where not ``probing``, another process probes. ``share``: which process this is, from 0, and of how many: each has
+    its part of every limit.
     """
 
     configuration: Configuration
@@ -59,6 +60,7 @@ class Proxy(MultiService):
         memory: Memory | None = None,
         sessions: Callable[..., SessionTable] | None = None,
         probing: bool = True,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         self.clusters: dict[str, Cluster] = {}
@@ -72,6 +74,7 @@ class Proxy(MultiService):
         self.sweep = Sweep(reactor)
         self.random = Random()
         self.secret = secret or os.urandom(32)
+        self.share = share
         self.memory: Memory = memory or PrivateMemory()
         self.make_store = sessions or _own_table
         self.stores: dict[tuple[bool, str], SessionTable] = {}  #: by whether it is a group's, and the name
@@ -211,7 +214,7 @@ class Draft:
         self._proxy = proxy
         directory = configuration.path.parent if configuration.path else None
         reactor, random, turn = proxy.reactor, proxy.random, proxy.sweep.turn
-        self._means = Means(reactor, proxy.extensions, random, turn, proxy.secret, directory, proxy.memory)
+        self._means = Means(reactor, proxy.extensions, random, turn, proxy.secret, directory, proxy.memory, proxy.share)
         specs = configuration.clusters
         self.stores = dict(proxy.stores)
         for spec in specs:
@@ -281,13 +284,23 @@ def build(
     memory: Memory | None = None,
     sessions: Callable[..., SessionTable] | None = None,
     probing: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> Proxy:
     """The service of a whole configuration; nothing listens before it is started. The rest is as for ``Proxy``.
 
     Raises ``TLSConfigurationError``, ``KeyFileError``, ``UsersFileError`` and ``ValueError`` for what the files that it
     names do not hold.
     """
-    proxy = Proxy(reactor, extensions, listen=listen, secret=secret, memory=memory, sessions=sessions, probing=probing)
+    proxy = Proxy(
+        reactor,
+        extensions,
+        listen=listen,
+        secret=secret,
+        memory=memory,
+        sessions=sessions,
+        probing=probing,
+        share=share,
+    )
     proxy.begin(configuration)
     return proxy
 

@@ -91,6 +91,13 @@ def test_numbers() -> None:
         ("eject = { max_share = 2 }", "expected a number from 0.01 to 1"),
         ("eject = true", "expected a table"),
         ('when_all_down = "fail"', "needs probe or eject"),
+        ("eject = { window = '5s' }", "eject.window: needs failure_rate"),
+        ("eject = { failure_rate = 2 }", "expected a number from 0.01 to 1"),
+        ("queue = { size = 5 }", "queue: needs max_connections"),
+        ("max_connections = 0", "1 or more"),
+        ('use_backups = "full"', "needs a backend with backup = true"),
+        ("retry_budget = -1", "expected a number from 0 to 10"),
+        ("slow_start = 30", "expected a duration"),
         ('eject = {}\nwhen_all_down = "panic"', 'expected "try" or "fail"'),
     ],
 )

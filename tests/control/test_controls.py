@@ -35,7 +35,10 @@ def test_everything_is_seen() -> None:
         "why": "it takes new clients",
         "since": 0,
         "ejected_until": None,
+        "backup": False,
         "active": 0,
+        "limit": None,
+        "queued": 0,
         "idle_connections": 0,
         "sessions": 0,
     }

@@ -202,7 +202,7 @@ def _state(member: Any) -> str:
     health = member.health
     if member.state is not BackendState.UP or health is None or not health.down:
         return str(member.state.value)
-    return "ejected" if health.out is not None else "down"
+    return "ejected" if health.out is not None or health.on_trial else "down"
 
 
 def _process(measures: Measures, reactor: str) -> Iterator[Sample]:
