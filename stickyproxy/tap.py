@@ -139,16 +139,19 @@ def makeService(options: Options) -> IService:
     _choose_reactor()
     from twisted.internet import reactor  # noqa: TID251 - the one place where it is chosen; all others are given it
 
+    from stickyproxy.program import Program
+
+    program = Program(reactor, os.environ)
     if options["demo"]:
         from stickyproxy.demo import make_service
 
-        return make_service(reactor)
+        make_service(reactor).setServiceParent(program)
+        return program
     from stickyproxy.control.onsignal import OnSignal
     from stickyproxy.control.reloading import Reloading
     from stickyproxy.service import build, read_again
 
     assert options.configuration is not None
-    program = _Program()
     try:
         if (count := worker_count(options.configuration.process.workers)) > 1:
             _with_workers(program, options, reactor, count)
@@ -189,16 +192,6 @@ def _fail(reactor: Any, reason: str) -> None:
     sys.stderr.write(f"stickyproxy: {reason}\n")
     atexit.register(os._exit, 1)  # twistd knows no other status for a reactor that has run
     reactor.stop()
-
-
-class _Program(MultiService):
-    """What twistd runs: a port or a file that it cannot have ends it with a sentence, not with a traceback."""
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except StickyproxyError as error:
-            raise SystemExit(f"stickyproxy: {error}") from error
 
 
 def _choose_reactor() -> None:

@@ -1,13 +1,14 @@
-"""The process and its workers: ``[process]``. Floor 2."""
+"""The process, its workers and its end: ``[process]``. Floor 2."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import attrs
 
 from stickyproxy.config.mistakes import Keys
-from stickyproxy.config.units import Duration, Kind, Place, found, told
+from stickyproxy.config.units import Duration, Kind, OwnDuration, Place, found, read_duration, told
 
 #: More than any machine has use for.
 MOST = 1024
@@ -26,7 +27,7 @@ Workers = Annotated[int | Literal["auto"], Kind(_WORKERS, _workers)]
 
 @attrs.frozen
 class Process:
-    """The process as a whole. [More](workers.md)."""
+    """The process as a whole: [its workers](workers.md), and [how it ends](running.md#stopping)."""
 
     workers: Workers = attrs.field(
         default=1,
@@ -43,10 +44,40 @@ class Process:
             "HAProxy's watchdog, Envoy `watchdogs`",
         ),
     )
+    drain: Duration | None = attrs.field(
+        default=30.0,
+        metadata=told(
+            "When it stops: for how long open requests, WebSockets and TCP connections may go on, the time that "
+            "WebSockets have to close included. What is left then is cut.",
+            "HAProxy `hard-stop-after`, nginx `worker_shutdown_timeout`, Envoy `--drain-time-s`",
+        ),
+    )
+    drain_window: OwnDuration = attrs.field(
+        default=None,
+        metadata=told(
+            "Over which time WebSockets are told to close then, evenly with jitter, so that they do not all connect "
+            "again at once. Absent: 100 in a second, or as many as it takes to be done in half of `drain`.",
+            "HAProxy `close-spread-time`",
+        ),
+    )
+    drain_delay: OwnDuration = attrs.field(
+        default=None,
+        metadata=told(
+            "For how long new connections are still taken before it begins to drain, while those who ask whether it is "
+            "ready hear that it is not: for balancers in front that look only every so often. Absent: none are.",
+            "HAProxy `grace`, Kubernetes `preStop`",
+        ),
+    )
 
 
-def broken_rules(table: dict[str, object]) -> list[tuple[Keys, str]]:
+def broken_rules(table: Mapping[str, Any]) -> list[tuple[Keys, str]]:
     """What does not go together in ``[process]``."""
+    broken: list[tuple[Keys, str]] = []
     if "stuck" in table and table.get("workers", 1) == 1:
-        return [(("stuck",), "only where there are several workers: leave this out")]
-    return []
+        broken.append((("stuck",), "only where there are several workers: leave this out"))
+    try:
+        if read_duration(table["drain_window"]) > read_duration(table.get("drain", "30s")):
+            broken.append((("drain_window",), "expected no more than drain"))
+    except (KeyError, ValueError):  # there is none, or the mistake is told elsewhere
+        pass
+    return broken

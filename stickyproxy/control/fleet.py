@@ -18,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from stickyproxy.config import Configuration
 from stickyproxy.control.asking import Gone
 from stickyproxy.control.life import Life
 from stickyproxy.control.refusal import Refusal
@@ -36,6 +37,8 @@ STILLBORN = 3
 
 class Running(Protocol):
     """What is needed of a running configuration: ``service.Proxy``."""
+
+    configuration: Configuration
 
     @property
     def clusters(self) -> Mapping[str, Any]: ...
@@ -112,9 +115,18 @@ class Fleet(Service):
         await gatherResults([Deferred.fromCoroutine(self._end(life)) for life in self.lives.values()])
         await gatherResults(self._places.values())
 
+    def hurry(self) -> None:
+        """They stop, and that is to be over now."""
+        for life in self.lives.values():
+            _in_vain(life.ask_in(FAREWELL, "hurry"))
+
     async def _end(self, life: Life) -> None:
+        process = self._proxy.configuration.process
         with suppress(Gone, Refusal):
-            await life.ask_in(FAREWELL, "stop")
+            if process.drain is None:
+                await life.ask("stop")
+            else:
+                await life.ask_in((process.drain_delay or 0.0) + process.drain + FAREWELL, "stop")
         life.let_go()
         life.kill_in(FAREWELL, "it did not end")
 

@@ -37,6 +37,8 @@ class Serving(Protocol):
 
     def stopService(self) -> object: ...
 
+    def hurry(self) -> None: ...
+
 
 class Worker:
     """What the parent can ask. ``make(document, path, sockets)`` makes a configuration's service; it may raise."""
@@ -49,6 +51,7 @@ class Worker:
         self._sockets = Sockets(reactor, accepting=True, opening=False)
         self._parent = Asking(self.answer, self._lost, self._sockets.give)
         self._serving: Serving | None = None
+        self._stopping: Serving | None = None
         self._wellbeing = Wellbeing(self._ejected, probing=False)
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
             "ping": self.ping,
@@ -56,6 +59,7 @@ class Worker:
             "hear": self.hear,
             "accept": self.accept,
             "stop": self.stop,
+            "hurry": self.hurry,
         }
 
     def connect(self, parent: socket.socket) -> None:
@@ -98,10 +102,16 @@ class Worker:
         self._sockets.act_for(workers, count)
 
     async def stop(self) -> None:
-        """Stop listening, and end every connection; then this process ends."""
+        """Stop listening, and drain; then this process ends."""
         serving, self._serving = self._serving, None
         if serving is not None:
+            self._stopping = serving
             await maybeDeferred(serving.stopService)
+
+    async def hurry(self) -> None:
+        """It stops, and that is to be over now."""
+        if self._stopping is not None:
+            self._stopping.hurry()
 
     def _ejected(self, told: Told) -> None:
         Deferred.fromCoroutine(self._parent.ask("ejected", told)).addErrback(lambda _: None)

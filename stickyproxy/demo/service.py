@@ -21,7 +21,7 @@ from stickyproxy.demo.backends import LineEchoFactory, make_root
 from stickyproxy.demo.certificate import write_certificate
 from stickyproxy.extensions import find_extensions
 from stickyproxy.model import Backend
-from stickyproxy.service import build
+from stickyproxy.service import Proxy, build
 
 NAMES = ("amber", "jade", "violet")
 COOKIE = "SRV"
@@ -66,6 +66,12 @@ class DemoService(MultiService):
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """It stops, and that is to be over now."""
+        for service in self:
+            if isinstance(service, Proxy):
+                service.hurry()
 
     def _listen(self, factory: IProtocolFactory) -> int:
         port = self._reactor.listenTCP(0, factory, interface=_LOOPBACK)

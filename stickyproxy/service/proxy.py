@@ -22,6 +22,7 @@ from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Configuration
 from stickyproxy.control.draining import Drains
 from stickyproxy.control.metrics import Measures
+from stickyproxy.control.stopping import Stopping
 from stickyproxy.extensions import Extensions
 from stickyproxy.listening import Listen, Listener, listen_on
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
@@ -33,9 +34,6 @@ from stickyproxy.service.frontends import Frontend, FrontendDraft
 from stickyproxy.service.leaving import Leaving
 from stickyproxy.sharing import Memory, PrivateMemory, regions_of
 from stickyproxy.sweep import Sweep
-
-#: Seconds that connections may go on whose frontend or backend a reload has taken away, where it drains them.
-LEAVING = 30.0
 
 
 class Proxy(MultiService):
@@ -86,9 +84,19 @@ class Proxy(MultiService):
         self._probings: dict[str, tuple[Any, Probing]] = {}
         self._threads: VerifyingThreads | None = None
         self.drains = Drains(reactor, self.random)
-        self.leaving = Leaving(self.drains, lambda: LEAVING, self.connections)
+        self.leaving = Leaving(self.drains, lambda: self.configuration.process.drain, self.connections)
+        self.stopping = Stopping(self, reactor)
+
+    def listening(self) -> list[Listener]:
+        """All that listen; several may do so on port 0."""
+        return [service for service in self if isinstance(service, Listener)]
+
+    def tunnels(self) -> set[Any]:
+        """The WebSockets among them."""
+        return set().union(*(each.tunnels() for each in (*self.frontends.values(), *self.leaving.frontends)))
 
     async def _stop(self) -> None:
+        await self.stopping.run()
         await maybeDeferred(super().stopService)
         for frontend in self.frontends.values():
             frontend.abort()
@@ -97,7 +105,7 @@ class Proxy(MultiService):
             cluster.stop()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, and end every connection."""
+        """Stop listening, give those who are there the time that ``[process]`` says, and end what is left."""
         return Deferred.fromCoroutine(self._stop())
 
     def connections(self) -> list[Any]:
@@ -105,6 +113,10 @@ class Proxy(MultiService):
         return [
             each for frontend in (*self.frontends.values(), *self.leaving.frontends) for each in frontend.connections
         ]
+
+    def hurry(self) -> None:
+        """It stops, and that is to be over now."""
+        self.stopping.hurry()
 
     # A configuration, and the next one.
 
