@@ -12,13 +12,27 @@ from stickyproxy.sweep import NEVER
 class Leg(Half):
     """One of the two sides: its frames, and how far its closing handshake with us has come."""
 
-    __slots__ = ("awaited", "bucket", "due", "farewell", "frames", "held", "left", "refused", "said", "seen", "told")
+    __slots__ = (
+        "awaited",
+        "bucket",
+        "due",
+        "farewell",
+        "frames",
+        "held",
+        "left",
+        "refused",
+        "said",
+        "seen",
+        "shut",
+        "told",
+    )
 
     frames: Frames
 
     def __init__(self, side: Side, transport: Duplex) -> None:
         super().__init__(side, transport)
         self.held = b""  # the beginning of a frame, not passed on yet
+        self.shut = False  # nothing of the other side's is written to it any more
         self.told = False  # a Close was written to it
         self.said = False  # its Close has come, or nothing more is wanted of it
         self.refused = False  # that is so since it broke a rule

@@ -157,6 +157,7 @@ class WebSocketTunnel(Relay):
                 self._pass(leg, data[begin:at])
                 begin = at
                 self._tell(self._other(leg))
+                self._tell(leg)
         self._pass(leg, data[begin:at] if begin or at < size else data)
         if frames.left or frames.within or leg.held or bucket is not None or self._reason is not None:
             return _NOT_NOW
@@ -169,18 +170,20 @@ class WebSocketTunnel(Relay):
     def _pass(self, leg: Leg, data: bytes) -> None:
         """``data`` came from ``leg`` and is for the other, if that has not been told goodbye."""
         if leg is self._client:
-            if data and not self._backend.told:
+            if data and not self._backend.shut:
                 self._write_backend(data)
-        elif data and not self._client.told:
+        elif data and not self._client.shut:
             self._write_client(data)
 
     def _other(self, half: Half) -> Leg:
         return self._backend if half is self._client else self._client
 
     def _hear(self, leg: Leg, code: int) -> None:
-        """``leg`` has sent its Close, which the other was passed unless it had one already."""
+        """``leg`` has sent its Close, which the other was passed unless it gets ours."""
         other = self._other(leg)
-        leg.said = other.told = True
+        leg.said = True
+        if not other.shut:
+            other.shut = other.told = True
         if self._code is None:
             self._code = code
             self._first = self._first or leg.side
@@ -232,6 +235,9 @@ class WebSocketTunnel(Relay):
         """Write our Close to ``leg`` if it may stand there. ``now``: a message may be left without its end."""
         other = self._other(leg)
         if leg.told or leg.lost or not leg.farewell or not other.between or (other.unfinished and not now):
+            return
+        leg.shut = True  # a message that begins now comes too late
+        if leg.unfinished and not now:  # who is told answers at once, and leaves the message that it was sending
             return
         leg.told = True
         if not leg.left:

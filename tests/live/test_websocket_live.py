@@ -358,7 +358,7 @@ def test_half_close_passes_through(start: Start) -> None:
             read_until(client, b"\r\n\r\n")
             client.sendall(b"\x82\x8f\0\0\0\0everything I do")
             client.shutdown(*([socket.SHUT_WR] if client is plain else []))
-            assert read_until(client, b"I do") == b"\x82\x13got everything I do"
+            assert read_until(client, b"I do").startswith(b"\x82\x13got everything I do")
 
 
 def test_loss_of_the_client_is_seen_by_the_backend(start: Start) -> None:
