@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -147,27 +148,39 @@ def makeService(options: Options) -> IService:
 
         make_service(reactor).setServiceParent(program)
         return program
-    from stickyproxy.control.onsignal import OnSignal
-    from stickyproxy.control.reloading import Reloading
-    from stickyproxy.service import build, read_again
-
     assert options.configuration is not None
     try:
         if (count := worker_count(options.configuration.process.workers)) > 1:
             _with_workers(program, options, reactor, count)
         else:
-            proxy = build(options.configuration, reactor, options.extensions)
-            proxy.setServiceParent(program)
-            OnSignal(signal.SIGUSR1, proxy.recording.reopen, reactor).setServiceParent(program)
-            if (path := options.configuration.path) is not None:
-                read, current = partial(read_again, path, options.extensions), lambda: proxy.configuration
-                apply = lambda new: proxy.reconfigure(new.configuration)  # noqa: E731
-                Reloading(read, current, apply, reactor).setServiceParent(program)
-            if (admin := options.configuration.admin) is not None:
-                AdminService(admin, LocalControls(proxy, reactor), reactor).setServiceParent(program)
+            _alone(program, options, reactor)
     except (StickyproxyError, ValueError) as error:
         raise SystemExit(f"stickyproxy: {error}") from error
     return program
+
+
+def _alone(program: MultiService, options: Options, reactor: Any) -> None:
+    from stickyproxy.control.onsignal import OnSignal
+    from stickyproxy.control.reloading import Loaded, Reloading
+    from stickyproxy.service import build, read_again
+
+    configuration = options.configuration
+    assert configuration is not None
+    proxy = build(configuration, reactor, options.extensions)
+    proxy.setServiceParent(program)
+    OnSignal(signal.SIGUSR1, proxy.recording.reopen, reactor).setServiceParent(program)
+    controls = LocalControls(proxy, reactor)
+    admin = AdminService(configuration.admin, controls, reactor)
+    admin.setServiceParent(program)
+    if configuration.path is not None:
+        read, current = partial(read_again, configuration.path, options.extensions), lambda: proxy.configuration
+
+        def apply(new: Loaded) -> Deferred[None]:
+            be = partial(proxy.reconfigure, new.configuration)
+            return Deferred.fromCoroutine(admin.reconfigure(new.configuration.admin, be))
+
+        controls.reloading = Reloading(read, current, apply, reactor)
+        controls.reloading.setServiceParent(program)
 
 
 def _with_workers(program: MultiService, options: Options, reactor: Any, count: int) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 from stickyproxy import __version__
 from stickyproxy.control.controls import Controls
+from stickyproxy.control.events import Events
 from stickyproxy.control.metrics import exposition
 from stickyproxy.control.openapi import describe
 from stickyproxy.control.refusal import Refusal
-from stickyproxy.control.routes import Call, Content, Parameter, Route, RouteTable
+from stickyproxy.control.routes import TOML, Call, Content, Parameter, Route, RouteTable
 from stickyproxy.control.sessions import MOST
 from stickyproxy.control.web import PAGE_POLICY
 
@@ -69,6 +70,24 @@ _REQUEST = {
     },
     "additionalProperties": False,
 }
+_DRAIN = {"type": "object", "required": ["id", "stage", "ended", "sessions", "sockets"]}
+_WAIT = {"wait": Parameter("A duration such as `30s`, of at most a minute.")}
+_DRAINING = {
+    "type": "object",
+    "required": ["cluster", "backend"],
+    "properties": {
+        "cluster": {"type": "string"},
+        "backend": {"type": "string"},
+        "stay": {"type": "string", "description": "For how long bound clients stay; else not at all."},
+        "window": {"type": "string", "description": "Over which its WebSockets are closed."},
+        "deadline": {"type": "string", "description": "After which the rest is cut; else 30 seconds."},
+        "code": {"type": "integer", "description": "Of the Close frames."},
+    },
+    "additionalProperties": False,
+}
+_BUSY = {503: "Too many look already."}
+_NO_FILE = {503: "The configuration is not in a file."}
+_WRONG = {409: "It cannot be made to run.", 422: "It has mistakes, which are told."}
 _EXPLANATION = {
     "type": "object",
     "required": ["frontend", "cluster", "backend", "outcome", "why"],
@@ -76,9 +95,9 @@ _EXPLANATION = {
 }
 
 
-def api_routes(controls: Controls) -> RouteTable:
+def api_routes(controls: Controls, events: Events) -> RouteTable:
     """Every path of the API, asking ``controls``."""
-    api = _API(controls)
+    api = _API(controls, events)
     routes: list[Route] = [*api.reading(), *api.changing(), *_page()]
     description = describe(routes)
 
@@ -97,8 +116,9 @@ def part_of(snapshot: dict[str, Any], key: str, name: str) -> Any:
 
 
 class _API:
-    def __init__(self, controls: Controls) -> None:
+    def __init__(self, controls: Controls, events: Events) -> None:
         self._controls = controls
+        self._events = events
 
     def reading(self) -> Iterator[Route]:
         parts = {
@@ -119,6 +139,12 @@ class _API:
         yield Route("GET", "/api/sessions", self._sessions, text, gives=listed, query=_QUERY)
         text = "Which backend a request would go to, and why. Nobody is bound by it."
         yield Route("POST", "/api/explain", self._explain, text, gives=_EXPLANATION, takes=_REQUEST)
+        text = "Server-sent events: a `snapshot` every second, and `log` for what the proxy says of itself."
+        kind = "text/event-stream"
+        yield Route("GET", "/api/events", self._stream, text, gives={"type": "string"}, type=kind, problems=_BUSY)
+        yield Route("GET", "/api/drains", self._drains, "Every drain, and the last ones that have ended.")
+        text = "One drain: how far it is, as soon as it has ended, or when `wait` is over."
+        yield Route("GET", "/api/drains/{drain}", self._drain, text, gives=_DRAIN, query=_WAIT)
         yield Route("GET", "/api/version", self._version, "Which version runs, since when, in which processes.")
 
     def changing(self) -> Iterator[Route]:
@@ -131,6 +157,14 @@ class _API:
         yield Route("PUT", path, self._change_session, text, gives=_SESSION, takes=_MOVE, changes=True, problems=_KEPT)
         text = "End a session: its client is a new one at its next request. The answer is the session as it was."
         yield Route("DELETE", path, self._forget_session, text, gives=_SESSION, changes=True, problems=_KEPT)
+        text = "Drain a backend: bound clients may stay for a while, then its WebSockets are closed over a window."
+        yield Route("POST", "/api/drains", self._begin_drain, text, gives=_DRAIN, takes=_DRAINING, changes=True)
+        text = "End a drain: the backend is as before; who was told to go goes all the same."
+        yield Route("DELETE", "/api/drains/{drain}", self._cancel_drain, text, gives=_DRAIN, changes=True)
+        text = "What would change if this configuration were loaded, and what it would move. Nothing is changed."
+        yield Route("POST", "/api/plan", self._plan, text, takes=TOML, changes=True, problems=_NO_FILE)
+        text = "Load the configuration file again; answers when the new configuration serves."
+        yield Route("POST", "/api/reload", self._reload, text, changes=True, problems=_NO_FILE | _WRONG)
 
     async def _sessions(self, call: Call) -> Any:
         return await self._controls.sessions(call.query)
@@ -144,6 +178,27 @@ class _API:
 
     async def _explain(self, call: Call) -> Any:
         return await self._controls.explain(call.body)
+
+    async def _stream(self, call: Call) -> Any:
+        return self._events.stream()
+
+    async def _drains(self, call: Call) -> Any:
+        return await self._controls.drains()
+
+    async def _drain(self, call: Call) -> Any:
+        return await self._controls.drained(call.names["drain"], call.query.get("wait"))
+
+    async def _begin_drain(self, call: Call) -> Any:
+        return await self._controls.drain(call.body, call.by)
+
+    async def _cancel_drain(self, call: Call) -> Any:
+        return await self._controls.cancel_drain(call.names["drain"], call.by)
+
+    async def _plan(self, call: Call) -> Any:
+        return await self._controls.plan(call.body)
+
+    async def _reload(self, call: Call) -> Any:
+        return await self._controls.reload(call.by)
 
     async def _snapshot(self, call: Call) -> Any:
         return await self._controls.snapshot()

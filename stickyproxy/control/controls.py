@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -17,12 +18,16 @@ from twisted.logger import Logger
 
 from stickyproxy import __version__
 from stickyproxy.cluster import Cluster
-from stickyproxy.config import Configuration
+from stickyproxy.config import Configuration, ConfigurationErrors
 from stickyproxy.config.specs import Cluster as ClusterSpec
+from stickyproxy.control.draining import Drains
+from stickyproxy.control.drains import drain_backend, drain_report, find_drain, wait_for
 from stickyproxy.control.explaining import explain_request
 from stickyproxy.control.metrics.families import Told
 from stickyproxy.control.metrics.reading import Measured, samples
+from stickyproxy.control.planning import lines, plan
 from stickyproxy.control.refusal import Refusal
+from stickyproxy.control.reloading import Reloading
 from stickyproxy.control.sessions import ClusterSessions, list_sessions, session_change
 from stickyproxy.control.snapshot import (
     Report,
@@ -32,6 +37,7 @@ from stickyproxy.control.snapshot import (
     frontend_report,
     table_of,
 )
+from stickyproxy.errors import StickyproxyError
 from stickyproxy.member import Member
 from stickyproxy.model import BackendState
 
@@ -74,11 +80,33 @@ class Controls(Protocol):
     async def explain(self, request: Mapping[str, Any]) -> Report:
         """Where a request would go, and why: ``url``, perhaps ``method``, ``headers``, ``address``, ``frontend``."""
 
+    async def drain(self, wanted: Mapping[str, Any], by: str) -> Report:
+        """Begin to drain ``backend`` of ``cluster``; perhaps with ``stay``, ``window``, ``deadline``, ``code``.
+
+        The drain's report: ``id``, ``stage``, ``sessions`` and ``sockets`` that are left, whether it has ``ended``.
+        """
+
+    async def drains(self) -> Report:
+        """All reports, in ``drains``."""
+
+    async def drained(self, drain: str, wait: str | None) -> Report:
+        """The report of one: as soon as it has ended, or (``wait`` is a duration) after that time."""
+
+    async def cancel_drain(self, drain: str, by: str) -> Report:
+        """Everything is as before it began."""
+
+    async def plan(self, document: str | None = None) -> Report:
+        """What would change with this configuration, None: with that of the file (``planning.plan``, and ``told``)."""
+
+    async def reload(self, by: str) -> Report:
+        """Load the file; ``changes`` has a line for each. Refused where it is wrong: all is as it was."""
+
 
 class Running(Measured, Protocol):
     """What ``LocalControls`` needs of a running proxy: ``service.Proxy``."""
 
     configuration: Configuration
+    drains: Drains
 
 
 class LocalControls:
@@ -87,6 +115,7 @@ class LocalControls:
     _log = Logger()
 
     def __init__(self, proxy: Running, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
+        self.reloading: Reloading | None = None  #: what loads the file, if there is one
         self._proxy = proxy
         self._clock = clock
         self._now = now
@@ -176,6 +205,45 @@ class LocalControls:
     async def explain(self, request: Mapping[str, Any]) -> Report:
         return await explain_request(request, self._proxy.configuration, self._proxy.clusters)
 
+    async def drain(self, wanted: Mapping[str, Any], by: str) -> Report:
+        drain = drain_backend(self._proxy.drains, self._proxy.clusters, wanted)
+        self._log.warn("The drain of {name} is begun by {by}", name=drain.subject.name, by=by)
+        return drain_report(drain)
+
+    async def drains(self) -> Report:
+        return {"drains": [drain_report(drain) for drain in self._proxy.drains]}
+
+    async def drained(self, drain: str, wait: str | None) -> Report:
+        found = find_drain(self._proxy.drains, drain)
+        await wait_for(found, wait, self._clock)
+        return drain_report(found)
+
+    async def cancel_drain(self, drain: str, by: str) -> Report:
+        found = find_drain(self._proxy.drains, drain)
+        if found.ended:
+            raise Refusal("conflict", "it has ended already")
+        found.cancel()
+        self._log.warn("The drain of {name} is cancelled by {by}", name=drain, by=by)
+        return drain_report(found)
+
+    async def plan(self, document: str | None = None) -> Report:
+        proxy, reloading = self._proxy, self._loader()
+        with _refusing():
+            new = reloading.read(None if document is None else document.encode())
+        report = plan(proxy.configuration, new.configuration, proxy.clusters, proxy.frontends)
+        return {**report, "told": lines(report)}
+
+    async def reload(self, by: str) -> Report:
+        reloading = self._loader()
+        self._log.warn("A reload is wanted by {by}", by=by)
+        with _refusing():
+            return {"changes": await reloading.reload()}
+
+    def _loader(self) -> Reloading:
+        if self.reloading is None:
+            raise Refusal("unavailable", "the configuration is not in a file")
+        return self.reloading
+
     async def _pause(self) -> None:
         await deferLater(self._clock, 0)
 
@@ -190,6 +258,18 @@ class LocalControls:
         if backend not in running.members:
             raise Refusal("unknown", f"cluster {cluster} has no backend of this name")
         return spec, running, running.members[backend]
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What is wrong with a configuration, as a ``Refusal``."""
+    try:
+        yield
+    except ConfigurationErrors as errors:
+        mistakes = [{"file": str(path or ""), "key": key, "message": text} for path, key, text in errors.mistakes]
+        raise Refusal("invalid", "the configuration has mistakes, and the one that runs goes on", mistakes) from None
+    except (StickyproxyError, ValueError, OSError) as error:
+        raise Refusal("conflict", f"the configuration that runs goes on: {error}") from error
 
 
 def _counts(cluster: Cluster) -> dict[str, int] | None:

@@ -29,20 +29,21 @@ class Loaded(NamedTuple):
 class Reloading(MultiService):
     """Reloads on SIGHUP, and when ``reload`` is called.
 
-    ``read`` gives the configuration as its file has it now, tried, or raises; ``current`` what runs; ``apply`` makes it
-    run, or fails and changes nothing. ``told`` is called with True before all that and with False after it.
+    ``read`` gives the configuration of a document, None: of the file as it is now; tried, or it raises. ``current`` is
+    what runs; ``apply`` makes another run, or fails and changes nothing. ``told`` is called with True before all that
+    and with False after it.
     """
 
     def __init__(
         self,
-        read: Callable[[], Loaded],
+        read: Callable[[bytes | None], Loaded],
         current: Callable[[], Configuration],
         apply: Callable[[Loaded], Deferred[None]],
         reactor: Any,
         told: Callable[[bool], object] = lambda begins: None,
     ) -> None:
         super().__init__()
-        self._read = read
+        self.read = read
         self._current = current
         self._apply = apply
         self._told = told
@@ -54,7 +55,7 @@ class Reloading(MultiService):
         """Load the file. Returns what has changed, a line each. Raises as ``read`` and ``apply``: all is as it was."""
         self._told(True)
         try:
-            before, new = self._current(), self._read()
+            before, new = self._current(), self.read(None)
             changes = [str(change) for change in difference(before, new.configuration)]
             await self._apply(new)
         except BaseException:

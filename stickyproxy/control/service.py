@@ -1,111 +1,138 @@
-"""The admin API while it runs: its listeners. Floor 5."""
+"""The admin API while it runs: its listeners, and what a reload changes of them. Floor 5."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from stickyproxy.config.admin import Admin
 from stickyproxy.control.api import api_routes
 from stickyproxy.control.controls import Controls
 from stickyproxy.control.door import Door
+from stickyproxy.control.events import Events
 from stickyproxy.control.operators import Operators
 from stickyproxy.control.snapshot import address_text
 from stickyproxy.control.web import Site
-from stickyproxy.errors import StickyproxyError
+from stickyproxy.listening import Listener, listen_on
 from stickyproxy.tls import CertificateStore, server_connection_creator, tls_factory
 
 
-class CannotAdminister(StickyproxyError):
-    """An endpoint of the admin API is taken, or not for us to take."""
-
-
-class AdminService(Service):
-    """Listens as ``spec`` says. ``listening`` are the addresses, once it does. Raises ``TokenFileError``."""
+class _Listener(Listener):
+    """One endpoint, and what is served there."""
 
     _log = Logger()
 
-    def __init__(self, spec: Admin, controls: Controls, reactor: Any) -> None:
-        self.spec = spec
-        self.listening: list[IAddress] = []
-        self._reactor = reactor
-        self._table = api_routes(controls)
-        operators = Operators(spec.token_file) if spec.token_file is not None else None
-        self._door = Door(spec.hosts, operators, reactor.seconds)
-        self._sites: list[Site] = []
-        self._ports: list[Deferred[IListeningPort | None]] = []
+    def __init__(self, description: str, site: Site, made: _Made, reactor: Any) -> None:
+        super().__init__("admin", description, listen_on(reactor), made.around(site), reactor)
+        self.site = site
+        self._made = made
+        self.listening.addCallback(self._look)
 
-    def privilegedStartService(self) -> None:
-        """Listen, while we may still have the privileges for it. Raises ``CannotAdminister``."""
-        for description in self.spec.listen:
-            site = Site(self._table, self._door, self._reactor, self._pause, local=False)
-            self._sites.append(site)
-            factory: Any = site
-            if (tls := self.spec.tls) is not None:
-                creator = server_connection_creator(
-                    CertificateStore.load(tls.certificates),
-                    alpn=(b"http/1.1",),
-                    minimum_version=tls.minimum_version,
-                    client_ca=tls.client_ca,
-                    client_certificates=tls.client_certificates,
-                )
-                factory = tls_factory(creator, site, clock=self._reactor, handshake_timeout=10.0)
-            refusals: list[Failure] = []
-            port = serverFromString(self._reactor, description).listen(factory)
-            port.addCallback(self._listens, description, site)
-            port.addErrback(refusals.append)
-            self._ports.append(port)
-            if refusals:
-                reason = getattr(refusals[0].value, "socketError", None) or refusals[0].value
-                reason = getattr(reason, "strerror", None) or reason
-                raise CannotAdminister(f"admin cannot listen on {description}: {reason}") from refusals[0].value
+    def adopt(self, made: _Made) -> None:
+        """The next connection and the next request are treated as ``made`` says."""
+        self.site.door = made.door
+        self.switch.wrapped = made.around(self.site)
+        self._made = made
 
-    def startService(self) -> None:
-        super().startService()
-        if not self._ports:
-            self.privilegedStartService()
+    def _look(self, address: IAddress) -> IAddress:
+        self.site.local = _is_local(address)
+        return address
 
-    def stopService(self) -> Deferred[None]:
-        """Stop listening, and end every connection."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop()) if self._ports else succeed(None)
-
-    async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        for port in ports:
-            listening = await port
-            if listening is not None:
-                await maybeDeferred(listening.stopListening)
-        for site in self._sites:
-            for channel in list(site.channels):
-                channel.forceAbortClient()
-        self._sites.clear()
-        self.listening.clear()
-
-    def _listens(self, port: IListeningPort, description: str, site: Site) -> IListeningPort:
-        address = port.getHost()
-        self.listening.append(address)
-        site.local = _is_local(address)
-        self._reactor.callWhenRunning(self._tell, description, address, site.local)
-        return port
-
-    def _tell(self, description: str, address: IAddress, local: bool) -> None:
+    def _tell(self, address: IAddress) -> None:
         where = address_text(address)
-        self._log.info("Admin API listens on {endpoint}: {address}", endpoint=description, address=where)
-        if not local:
+        self._log.info("Admin API listens on {endpoint}: {address}", endpoint=self.description, address=where)
+        if not self.site.local:
             self._log.warn(
                 "The admin API can be reached from elsewhere on {address}{how}: everything there needs a token",
                 address=where,
-                how="" if self.spec.tls is not None else ", without TLS",
+                how="" if self._made.creator is not None else ", without TLS",
             )
+
+
+class _Made:
+    """What ``spec`` needs of files. Raises ``TokenFileError`` and ``TLSConfigurationError``."""
+
+    def __init__(self, spec: Admin, reactor: Any) -> None:
+        operators = Operators(spec.token_file) if spec.token_file is not None else None
+        self.door = Door(spec.hosts, operators, reactor.seconds)
+        self.creator: Any = None
+        self._reactor = reactor
+        if (tls := spec.tls) is not None:
+            self.creator = server_connection_creator(
+                CertificateStore.load(tls.certificates),
+                alpn=(b"http/1.1",),
+                minimum_version=tls.minimum_version,
+                client_ca=tls.client_ca,
+                client_certificates=tls.client_certificates,
+            )
+
+    def around(self, site: Site) -> IProtocolFactory:
+        if self.creator is None:
+            return site
+        return tls_factory(self.creator, site, clock=self._reactor, handshake_timeout=10.0)
+
+
+class AdminService(MultiService):
+    """Listens as ``spec`` says, None: nowhere. Raises ``TokenFileError`` and ``TLSConfigurationError``."""
+
+    def __init__(self, spec: Admin | None, controls: Controls, reactor: Any) -> None:
+        super().__init__()
+        self.listeners: dict[str, _Listener] = {}  #: by their endpoint strings
+        self._controls = controls
+        self._reactor = reactor
+        self._events = Events(controls, reactor)
+        self._events.setServiceParent(self)
+        self._table = api_routes(controls, self._events)
+        if spec is not None:
+            made = _Made(spec, reactor)
+            for description in spec.listen:
+                self._add(self._listener(description, made))
+
+    async def reconfigure(self, spec: Admin | None, apply: Callable[[], Awaitable[object]]) -> None:
+        """Be as ``spec`` says once ``apply`` has gone well. Raises as the constructor, and ``CannotListen``."""
+        made = _Made(spec, self._reactor) if spec is not None else None
+        wanted = spec.listen if spec is not None else ()
+        opened: list[_Listener] = []
+        try:
+            for description in wanted:
+                if made is not None and description not in self.listeners:
+                    opened.append(self._listener(description, made))
+                    await opened[-1].open()
+            await apply()
+        except BaseException:
+            for listener in opened:
+                await listener.stopService()
+            raise
+        for description in [each for each in self.listeners if each not in wanted]:
+            await self.listeners.pop(description).disownServiceParent()
+        for listener in self.listeners.values():
+            if made is not None:
+                listener.adopt(made)
+        for listener in opened:
+            self._add(listener)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop listening, and end every connection."""
+        for listener in self.listeners.values():
+            for channel in list(listener.site.channels):
+                channel.forceAbortClient()
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
+
+    def _listener(self, description: str, made: _Made) -> _Listener:
+        site = Site(self._table, made.door, self._reactor, self._pause, local=False)
+        return _Listener(description, site, made, self._reactor)
+
+    def _add(self, listener: _Listener) -> None:
+        self.listeners[listener.description] = listener
+        listener.setServiceParent(self)
 
     def _pause(self) -> Deferred[None]:
         return deferLater(self._reactor, 0)

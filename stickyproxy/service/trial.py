@@ -25,9 +25,13 @@ from stickyproxy.sansio.tokens import KeyRing
 from stickyproxy.tls import CertificateStore, client_creator, server_connection_creator
 
 
-def read_again(path: Path, extensions: Extensions) -> Loaded:
-    """The configuration in the file at ``path``, tried with all that it names. Raises ``ConfigurationErrors``."""
-    document = document_at(path)
+def read_again(path: Path, extensions: Extensions, document: bytes | None = None) -> Loaded:
+    """The configuration in the file at ``path``, tried with all that it names. Raises ``ConfigurationErrors``.
+
+    ``document``: what would stand in the file, None: what does.
+    """
+    if document is None:
+        document = document_at(path)
     configuration = parse(document, extensions, path)
     trial(configuration, extensions, files=True)
     return Loaded(document, configuration)

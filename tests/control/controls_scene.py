@@ -16,6 +16,7 @@ from stickyproxy.config import from_tables
 from stickyproxy.control.api import api_routes
 from stickyproxy.control.controls import LocalControls
 from stickyproxy.control.door import Door
+from stickyproxy.control.events import Events
 from stickyproxy.control.operators import Operators
 from stickyproxy.control.web import Site
 from stickyproxy.extensions import find_extensions
@@ -60,7 +61,8 @@ class Scene:
         self.controls = LocalControls(self.proxy, self.clock, self.clock.seconds)
         operators = Operators(token_file) if token_file is not None else None
         door = Door(["admin.example.org"], operators, self.clock.seconds)
-        table = api_routes(self.controls)
+        self.events = Events(self.controls, self.clock)
+        table = api_routes(self.controls, self.events)
         self.site = Site(table, door, self.clock, lambda: deferLater(self.clock, 0), local=True)
 
     def result(self, awaitable: Awaitable[T]) -> T:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from parts import ROOT, Backend, Proxy
@@ -52,7 +53,9 @@ def test_what_the_documentation_shows(running: Proxy) -> None:
     for command in commands:
         told = command.replace("127.0.0.1:9900", f"127.0.0.1:{port}").replace("curl ", "curl -sS --fail-with-body ", 1)
         environment = {**os.environ, "TOKEN": TOKEN}
-        ran = subprocess.run(["bash", "-c", told], env=environment, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(
+            ["bash", "-c", told], env=environment, cwd=running.directory, capture_output=True, text=True, timeout=90
+        )
         assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
         assert json.loads(ran.stdout), command
     running.wait_for(r"Backend b of app is changed by alice at 127\.0\.0\.1: state drain")
@@ -90,3 +93,43 @@ def test_a_thousand_bad_calls(running: Proxy) -> None:
     connection.close()
     assert [backend["file"] for backend in seen["backends"].values()] == [{}, {}]
     assert "Traceback" not in running.log
+
+
+def ask(running: Proxy, method: str, path: str, body: str | None = None, kind: str = "application/json") -> Any:
+    """The status and the JSON of an answer."""
+    connection = HTTPConnection("127.0.0.1", admin_port(running), timeout=30)
+    fields = {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind}
+    connection.request(method, path, body.encode() if body is not None else None, fields)
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    connection.close()
+    return answer.status, told
+
+
+def test_a_new_configuration(running: Proxy) -> None:
+    """I see what it would do, load it, and what I changed by hand stays; a wrong one is told and changes nothing."""
+    text = running.config.read_text()
+    assert ask(running, "PUT", "/api/clusters/app/backends/a", '{"weight": 7}')[0] == 200
+    wanted = text.replace("backends = {", 'backends = { c = "tcp:127.0.0.1:1",')
+    status, plan = ask(running, "POST", "/api/plan", wanted, "application/toml")
+    assert status == 200
+    assert any("cluster.app.backends.c added" in line for line in plan["told"]), plan
+    assert "c" not in ask(running, "GET", "/api/clusters/app")[1]["backends"]
+    running.config.write_text(wanted)
+    status, loaded = ask(running, "POST", "/api/reload")
+    assert (status, loaded["changes"]) == (200, ["cluster.app.backends.c added (tcp:127.0.0.1:1)"])
+    backends = ask(running, "GET", "/api/clusters/app")[1]["backends"]
+    assert set(backends) == {"a", "b", "c"}
+    assert (backends["a"]["weight"], backends["a"]["file"]) == (7, {"weight": 1})
+    running.config.write_text(text.replace("source", "sauce"))
+    for path, body in (("/api/plan", running.config.read_text()), ("/api/reload", None)):
+        status, refused = ask(running, "POST", path, body, "application/toml")
+        assert status == 422
+        assert refused["mistakes"][0]["key"] == "cluster.app.affinity"
+    assert set(ask(running, "GET", "/api/clusters/app")[1]["backends"]) == {"a", "b", "c"}
+    running.config.write_text(wanted.replace("[admin]", '[admin]\nhosts = ["admin.example.org"]'))
+    assert ask(running, "POST", "/api/reload")[0] == 200
+    connection = HTTPConnection("127.0.0.1", admin_port(running), timeout=30)
+    connection.request("GET", "/api/version", headers={"Host": "admin.example.org"})
+    assert connection.getresponse().status == 200
+    connection.close()
