@@ -18,6 +18,7 @@ from twisted.python import usage
 
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, document_at, from_tables, parse
+from stickyproxy.config.difference import difference
 from stickyproxy.control.controls import LocalControls
 from stickyproxy.control.cores import worker_count
 from stickyproxy.control.service import AdminService
@@ -50,9 +51,12 @@ class Options(usage.Options):
     program ends with status 1.
     """
 
-    synopsis = "(--config FILE [--check] | --backend NAME=ENDPOINT ... [--listen ENDPOINT ...] | --demo)"
+    synopsis = "(--config FILE [--check | --plan NEW] | --backend NAME=ENDPOINT ... [--listen ENDPOINT ...] | --demo)"
     longdesc = "Serves HTTP, WebSockets and any other TCP protocol from backends, each client always from the same."
-    optParameters = [["config", "c", None, "The configuration, a TOML file."]]
+    optParameters = [
+        ["config", "c", None, "The configuration, a TOML file."],
+        ["plan", None, None, "Say what would change if this file came in the place of --config, and exit."],
+    ]
     optFlags = [
         ["check", None, "Say whether the configuration is right, and exit: status 0, or 1 and every mistake."],
         ["demo", None, "Run the demonstration, on loopback only."],
@@ -98,6 +102,8 @@ class Options(usage.Options):
             raise usage.UsageError("say what to serve: --config FILE, --backend NAME=ENDPOINT …, or --demo")
         if len(chosen) > 1:
             raise usage.UsageError(f"{' and '.join(chosen)}: only one of them says what to serve")
+        if self["plan"] and not self["config"]:
+            raise usage.UsageError("--plan needs something to compare with: --config FILE")
         if self["listen"] and not self["backend"]:
             raise usage.UsageError(f"--listen belongs to --backend: {chosen[0]} says itself where to listen")
         if self["demo"]:
@@ -107,9 +113,14 @@ class Options(usage.Options):
         try:
             self.extensions = find_extensions()
             self.configuration = self._load()
-            from stickyproxy.service import trial
+            from stickyproxy.service import read_again, trial
 
             trial(self.configuration, self.extensions, files=self["check"])
+            if self["plan"]:
+                new = read_again(Path(self["plan"]).absolute(), self.extensions).configuration
+                changes = difference(self.configuration, new)
+                sys.stdout.write("\n".join([*map(str, changes), f"{len(changes)} changes", ""]))
+                sys.exit(0)
         except StickyproxyError as errors:
             sys.stderr.write(f"{errors}\n")
             sys.exit(1)

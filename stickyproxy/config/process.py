@@ -68,6 +68,14 @@ class Process:
             "HAProxy `grace`, Kubernetes `preStop`",
         ),
     )
+    watch: Duration | None = attrs.field(
+        default=None,
+        metadata=told(
+            "How often the configuration and the files that it names are looked at, to be reloaded when one has "
+            "changed. Absent: SIGHUP and the admin API reload.",
+            "Traefik `providers.file.watch`, Caddy `--watch`",
+        ),
+    )
 
 
 def broken_rules(table: Mapping[str, Any]) -> list[tuple[Keys, str]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import attrs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,6 +23,10 @@ from stickyproxy.errors import StickyproxyError
 _log = Logger()
 
 
+#: What files were like: the path of each, its inode, size and time of change.
+State = tuple[tuple[str, int, int, int], ...]
+
+
 class Loaded(NamedTuple):
     """What stood in a file, and what that means."""
 
@@ -27,7 +35,7 @@ class Loaded(NamedTuple):
 
 
 class Reloading(MultiService):
-    """Reloads on SIGHUP, and when ``reload`` is called.
+    """Reloads on SIGHUP, when ``reload`` is called, and when a file has changed, where ``process.watch`` says so.
 
     ``read`` gives the configuration of a document, None: of the file as it is now; tried, or it raises. ``current`` is
     what runs; ``apply`` makes another run, or fails and changes nothing. ``told`` is called with True before all that
@@ -49,13 +57,30 @@ class Reloading(MultiService):
         self._told = told
         self.done = 0  #: how often a file was loaded
         self.failed = 0  #: and how often one was not
+        self._seen: State = ()  #: at the last look
+        self._judged: State = ()  #: what was loaded last, or refused
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
         OnSignal(signal.SIGHUP, self._hangup, reactor).setServiceParent(self)
+
+    def startService(self) -> None:
+        super().startService()
+        self._judged = state_of(self._current())
+        self._watch()
+
+    def stopService(self) -> Deferred[None]:
+        if self._looking.running:
+            self._looking.stop()
+        return maybeDeferred(super().stopService)
 
     async def reload(self) -> list[str]:
         """Load the file. Returns what has changed, a line each. Raises as ``read`` and ``apply``: all is as it was."""
         self._told(True)
         try:
-            before, new = self._current(), self.read(None)
+            before = self._current()
+            self._judged = state_of(before)
+            new = self.read(None)
+            self._judged = state_of(new.configuration)
             changes = [str(change) for change in difference(before, new.configuration)]
             await self._apply(new)
         except BaseException:
@@ -67,10 +92,25 @@ class Reloading(MultiService):
         _log.info("{path} is loaded, {count} changes", path=str(new.configuration.path), count=len(changes))
         for change in changes:
             _log.info("  {change}", change=change)
+        self._watch()
         return changes
 
     def _hangup(self) -> None:
         Deferred.fromCoroutine(self.reload()).addErrback(_refused)
+
+    def _watch(self) -> None:
+        """Look at the files as often as the configuration says."""
+        interval = self._current().process.watch
+        if self._looking.running and self._looking.interval != interval:
+            self._looking.stop()
+        if interval is not None and self.running and not self._looking.running:
+            self._looking.start(interval, now=False)
+
+    def _look(self) -> None:
+        """Reload what has changed, once it is the same for two looks: it may still be being written."""
+        before, self._seen = self._seen, state_of(self._current())
+        if self._seen == before and self._seen != self._judged:
+            self._hangup()
 
 
 def _refused(failure: Failure) -> None:
@@ -79,3 +119,28 @@ def _refused(failure: Failure) -> None:
         _log.failure("Defect: the configuration is not loaded", failure)
         return
     _log.error("The configuration is not loaded, the one before goes on:\n{reason}", reason=failure.getErrorMessage())
+
+
+def state_of(configuration: Configuration) -> State:
+    """What the files of ``configuration`` are like now: its own and those that it names, also in directories."""
+    found = []
+    for path in sorted(set(_paths(configuration))):
+        for each in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
+            with suppress(OSError):
+                stat = each.stat()
+                found.append((str(each), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """Every path in a specification."""
+    if isinstance(value, Path):
+        yield value
+    elif attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            yield from _paths(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        yield from _paths(tuple(value.values()))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _paths(each)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from clients import all_of, port_of
+from clients import all_of, port_of, run
 from parts import Backend, Proxy
 
 WEBSOCKETS, CLIENTS, RELOADS = 100, 20, 10
@@ -152,3 +152,19 @@ def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
                 assert await ask(x="1" * 3000) == 431
 
         asyncio.run(go())
+
+
+def test_files_are_watched(tmp_path: Path) -> None:
+    """A changed file is loaded without a signal, a bad one is told once, and --plan says it beforehand."""
+    watching = '\n[process]\nwatch = "100ms"\n'
+    with Backend("a") as a, Backend("b") as b, Proxy(tmp_path, file([a]) + watching) as proxy:
+        new = tmp_path / "new.toml"
+        new.write_text(file([a, b]) + watching)
+        twistd = Path(proxy.arguments[0])
+        planned = run(twistd, "-n", "stickyproxy", "--config", proxy.config, "--plan", new)
+        assert planned.stdout.decode() == f"cluster.app.backends.b added ({b.endpoint})\n1 changes\n", planned.stderr
+        proxy.config.write_text("nonsense")
+        proxy.wait_for("the one before goes on")
+        proxy.config.write_text(new.read_text())
+        proxy.wait_for(r"cluster\.app\.backends\.b added")
+        assert proxy.log.count("the one before goes on") == 1
