@@ -303,7 +303,7 @@ class MemberHealth:
             self._pass()
 
     def closed(self, code: int | None) -> None:
-        """It ended a WebSocket with a Close of ``code`` (RFC 6455 section 7.4); None: with one without."""
+        """It ended a WebSocket with a Close of ``code`` (RFC 6455 section 7.4); None: the client did."""
         if code in _ITS_OWN:
             self._failed(f"it closes WebSockets with {code}", dropped(self.ejection, self._member.seconds()))
         else:

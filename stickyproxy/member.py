@@ -174,9 +174,9 @@ class Member:
 
     def tunnel_ended(self, end: RelayEnd) -> None:
         """A tunnel that it served is over."""
+        if self.health is not None and end.code is not None and end.reason in (EndReason.CLOSED, EndReason.LOST):
+            self.health.closed(end.code if end.first is Side.BACKEND else None)
         self.leave()
-        if self.health is not None and end.first is Side.BACKEND and end.reason is EndReason.CLOSED:
-            self.health.closed(end.code)
 
     def leave(self) -> None:
         """It serves one client less."""

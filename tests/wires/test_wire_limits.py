@@ -176,6 +176,49 @@ def test_closed_websockets_count(house: Make) -> None:
     it.cluster.stop()
 
 
+def test_websockets_take_a_backend_out(house: Make) -> None:
+    """By what is on the wire: handshakes that are wrong, and Close frames of the backend, but not those of clients."""
+    upgrade = GET[:-2] + (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    right = (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    close, closed = b"\x88\x02\x03\xf3", b"\x88\x82\x00\x00\x00\x00\x03\xf3"
+    backends = (Backend("a", "tcp:127.0.0.1:1"), Backend("b", "tcp:127.0.0.1:2", weight=0))
+
+    def talk(answer: bytes, from_backend: bytes, from_client: bytes) -> None:
+        client = it.client()
+        client.deliver(upgrade)
+        backend = it.accepted("a")
+        backend.deliver(answer)
+        if from_backend:
+            backend.deliver(from_backend)
+            client.deliver(from_client)
+        elif from_client:
+            client.deliver(from_client)
+            backend.deliver(close)
+        backend.lose()
+        client.lose()
+        it.wait(0.2)
+
+    for talks in ([(right, close, closed)] * 2, [(right.replace(b"s3pP", b"none"), b"", b"")] * 2):
+        it = house({"eject": Eject(failures=2), "backends": backends})
+        assert it.cluster.health is not None
+        talk(right, b"", closed)
+        talk(*talks[0])
+        assert not it.cluster.health.down
+        talk(*talks[1])
+        assert it.cluster.health.down == {"a"} and actives(it)["a"] == 0
+        it.cluster.stop()
+    it = house({"eject": Eject(failures=2), "backends": backends})
+    for from_backend, from_client in ((close, closed), (b"", closed)) * 3:
+        talk(right, from_backend, from_client)
+    assert it.cluster.health is not None and not it.cluster.health.down
+
+
 def test_slow_start_follows_an_outage(house: Make) -> None:
     """Who was down by its probe and comes up gets few new clients at first; bound ones are where they were."""
     it = house({"slow_start": 30.0, "eject": Eject()})
