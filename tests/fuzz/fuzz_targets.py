@@ -12,6 +12,7 @@ from twisted.logger import globalLogPublisher
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "wires"))
 
+import frame_targets as frame
 import known_targets as known
 import pure_targets as pure
 import talk_targets as talk
@@ -71,6 +72,7 @@ TARGETS = {
     "doors": Target(known.doors, known.DOORS),
     "inspectors": Target(known.inspectors, known.INSPECTORS),
     "routes": Target(pure.routes, pure.ROUTES),
+    "frames": Target(frame.frames, frame.FRAMES),
     "handshakes": Target(pure.handshakes, pure.HANDSHAKES),
     "configurations": Target(pure.configurations, pure.CONFIGURATIONS + pure.CHANGES),
 }
