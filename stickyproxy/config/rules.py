@@ -90,7 +90,7 @@ def _frontend(frontend: Mapping[str, Any]) -> Iterator[Found]:
 
 def _logs(document: Mapping[str, Any], frontends: Mapping[str, Any]) -> Iterator[Found]:
     """Rotating by size is for files, and whoever writes one must agree on how."""
-    rotated: dict[Any, tuple[Any, Any]] = {}
+    rotated: dict[str, tuple[str, str]] = {}
     places: list[tuple[Keys, Mapping[str, Any]]] = [((), document)]
     places += [(("frontend", name), frontend) for name, frontend in frontends.items()]
     for keys, place in places:
@@ -100,8 +100,10 @@ def _logs(document: Mapping[str, Any], frontends: Mapping[str, Any]) -> Iterator
             yield (*at, "keep"), "needs size: nothing is rotated"
         if size is not None and path == "-":
             yield (*at, "size"), "needs path: standard output is not a file that can be rotated"
-        elif table and rotated.setdefault(path, (size, keep)) != (size, keep):
-            yield (*at, "path"), "another access log has this file, with another size or keep: say the same of both"
+        elif table and isinstance(path, str):
+            how = (str(size), str(keep))
+            if rotated.setdefault(path, how) != how:
+                yield (*at, "path"), "another access log has this file, with another size or keep: say the same of both"
 
 
 def _accesses(frontend: Mapping[str, Any]) -> Iterator[tuple[Keys, dict[str, Any]]]:
