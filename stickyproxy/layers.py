@@ -78,8 +78,9 @@ class Layers:
 
     def _set_selection(self, spec: ClusterSpec, affinity: IAffinity, balancer: IBalancer) -> None:
         policies = spec.sessions.policies
-        sifting = Sifting(spec.slow_start or 0.0, spec.use_backups == "full")
-        sieved = self._limited or bool(sifting.slow_start) or any(each.backup for each in self._members.values())
+        rooms = self._limited or any(each.backup for each in self._members.values())
+        sifting = Sifting(spec.slow_start or 0.0, spec.use_backups == "full", rooms)
+        sieved = rooms or bool(sifting.slow_start)
         made = (affinity, balancer, policies, sifting, sieved)
         if made == self._made:  # it remembers newcomers and moves
             return

@@ -27,10 +27,14 @@ LEAST = 0.1
 
 @attrs.frozen
 class Sifting:
-    """``slow_start``: in how many seconds a backend comes to its whole weight; 0: at once."""
+    """``slow_start``: in how many seconds a backend comes to its whole weight; 0: at once.
+
+    ``rooms``: some of the backends have a limit, or are backups.
+    """
 
     slow_start: float = 0.0
     backups_when_full: bool = False
+    rooms: bool = True
 
 
 @implementer(IBalancer)
@@ -44,7 +48,7 @@ class Sieve:
         self._credit: dict[str, float] = {}  # clients that those who start slowly have earned
 
     def choose(self, candidates: Sequence[Any], arrival: Arrival) -> Any:
-        able = self._with_room(candidates)
+        able = self._with_room(candidates) if self._sifting.rooms else candidates
         if self._sifting.slow_start:
             able = self._warm(able)
         chosen = self._balancer.choose(able, arrival)
@@ -61,6 +65,8 @@ class Sieve:
 
     def _warm(self, candidates: Sequence[Any]) -> Sequence[Any]:
         """Those of them that have earned a client, or need not; all, if nobody has."""
+        if not [each for each in candidates if each.warming is not None]:
+            return candidates
         now = self._clock()
         shares = [self._share(each, now) for each in candidates]
         if min(shares) == 1:
