@@ -77,7 +77,7 @@ def _problems(route: Route) -> Iterable[tuple[int, str]]:
     if not route.free:
         yield 401, "There is no token, or it is nobody's."
         yield 429, "Too many tokens were wrong."
-    if "{" in route.path:
+    if "{" in route.path or route.query or route.takes is not None:
         yield 404, "There is no such thing."
     if route.takes is not None:
         yield 415, "The body is of another type."
