@@ -25,6 +25,7 @@ from zope.interface import implementer
 from stickyproxy.interfaces import ICandidate
 from stickyproxy.model import Backend, BackendState, Side
 from stickyproxy.relay import EndReason, RelayEnd
+from stickyproxy.sansio.frames import BAD_GATEWAY
 
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
@@ -174,7 +175,8 @@ class Member:
 
     def tunnel_ended(self, end: RelayEnd) -> None:
         """A tunnel that it served is over."""
-        if self.health is not None and end.code is not None and end.reason in (EndReason.CLOSED, EndReason.LOST):
+        told = end.code is not None and end.code != BAD_GATEWAY  # which is ours: it went without a word
+        if self.health is not None and told and end.reason in (EndReason.CLOSED, EndReason.LOST):
             self.health.closed(end.code if end.first is Side.BACKEND else None)
         self.leave()
 

@@ -330,5 +330,7 @@ def _own_table(name: str, **kept: Any) -> SessionTable:
 def _timeouts(configuration: Configuration) -> list[float]:
     """Seconds, of all that is timed by the sweep."""
     timeouts = [seconds for frontend in configuration.frontends for seconds in attrs.astuple(frontend.timeouts)]
+    sockets = [frontend.websocket for frontend in configuration.frontends]
+    timeouts += [seconds for one in sockets for seconds in (one.ping, one.pong, one.close) if seconds is not None]
     timeouts += [f.inspect.timeout for f in configuration.frontends if f.inspect and f.inspect.timeout]
     return timeouts + [seconds for cluster in configuration.clusters for seconds in attrs.astuple(cluster.timeouts)]
