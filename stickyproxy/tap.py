@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
@@ -170,18 +170,20 @@ def makeService(options: Options) -> IService:
     return program
 
 
-def _alone(program: MultiService, options: Options, reactor: Any) -> None:
+def _alone(program: Any, options: Options, reactor: Any) -> None:
     from stickyproxy.control.onsignal import OnSignal
     from stickyproxy.control.reloading import Loaded, Reloading
     from stickyproxy.service import build, read_again
 
     configuration = options.configuration
     assert configuration is not None
-    proxy = build(configuration, reactor, options.extensions)
+    listen = program.listen(configuration.process)
+    proxy = build(configuration, reactor, options.extensions, listen=listen)
     proxy.setServiceParent(program)
+    program.can_upgrade(proxy)
     OnSignal(signal.SIGUSR1, proxy.recording.reopen, reactor).setServiceParent(program)
     controls = LocalControls(proxy, reactor)
-    admin = AdminService(configuration.admin, controls, reactor)
+    admin = AdminService(configuration.admin, controls, reactor, listen)
     admin.setServiceParent(program)
     if configuration.path is not None:
         read, current = partial(read_again, configuration.path, options.extensions), lambda: proxy.configuration
@@ -194,7 +196,7 @@ def _alone(program: MultiService, options: Options, reactor: Any) -> None:
         controls.reloading.setServiceParent(program)
 
 
-def _with_workers(program: MultiService, options: Options, reactor: Any, count: int) -> None:
+def _with_workers(program: Any, options: Options, reactor: Any, count: int) -> None:
     from stickyproxy.control.fleet import Fleet
     from stickyproxy.service import build
 
@@ -205,9 +207,11 @@ def _with_workers(program: MultiService, options: Options, reactor: Any, count: 
     sockets = Sockets(reactor, accepting=False, opening=True, copies=count)
     proxy = build(configuration, reactor, options.extensions, listen=sockets.listen)
     proxy.setServiceParent(program)
+    program.can_upgrade(proxy, sockets)
     stuck, fail = configuration.process.stuck, partial(_fail, reactor)
     fleet = Fleet(proxy, options.document, configuration.path, sockets, reactor, count=count, stuck=stuck, fail=fail)
     fleet.setServiceParent(program)
+    program.serving = fleet.serving
 
 
 def _fail(reactor: Any, reason: str) -> None:

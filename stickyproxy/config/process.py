@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import attrs
 
 from stickyproxy.config.mistakes import Keys
-from stickyproxy.config.units import Duration, Kind, OwnDuration, Place, found, read_duration, told
+from stickyproxy.config.units import AnyPath, Duration, Kind, OwnDuration, Place, found, read_duration, told
 
 #: More than any machine has use for.
 MOST = 1024
@@ -63,8 +63,8 @@ class Process:
     drain_delay: OwnDuration = attrs.field(
         default=None,
         metadata=told(
-            "For how long new connections are still taken before it begins to drain, while those who ask whether it is "
-            "ready hear that it is not: for balancers in front that look only every so often. Absent: none are.",
+            "For how long new connections are still taken before it begins to drain, while the admin API answers no "
+            "more: for balancers in front that look there every so often. Absent: none are.",
             "HAProxy `grace`, Kubernetes `preStop`",
         ),
     )
@@ -74,6 +74,15 @@ class Process:
             "How often the configuration and the files that it names are looked at, to be reloaded when one has "
             "changed. Absent: SIGHUP and the admin API reload.",
             "Traefik `providers.file.watch`, Caddy `--watch`",
+        ),
+    )
+    takeover: AnyPath | None = attrs.field(
+        default=None,
+        metadata=told(
+            "A Unix socket at which a new process takes over from the running one, with its listening sockets and "
+            "sessions, so that nobody is refused: see [Upgrading](running.md#upgrading). Absent: a new one cannot "
+            "listen before the old one has stopped.",
+            "HAProxy `expose-fd listeners`/`-x`, nginx `USR2`, Envoy hot restart",
         ),
     )
 

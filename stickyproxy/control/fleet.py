@@ -90,6 +90,7 @@ class Fleet(Service):
         self._places: dict[int, Deferred[None]] = {}
         self._acting: dict[int, list[int]] = {}
         self._stillborn = 0
+        self.serving: Deferred[None] = Deferred()  #: fires when the first worker does
         self._served = self._given_up = False
         self._wellbeing = Wellbeing(self._found, probing=True)
 
@@ -178,7 +179,9 @@ class Fleet(Service):
             life.refused = True
             life.kill(str(refusal))
             return
-        self._served = True
+        if not self._served:
+            self._served = True
+            self.serving.callback(None)
         life.watch(self._stuck)
         self._share()
         self._log.info("Worker {number} serves, as process {pid}", number=number, pid=life.pid)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
@@ -68,7 +71,9 @@ class StandIn:
 
 
 class AdoptedUNIX(unix.Port):
-    """A socket that somebody else has opened, and will remove: its file, mode and backlog are left alone."""
+    """A socket that somebody else has opened: its mode and backlog are left alone, and its file, unless it is ours."""
+
+    owned = False  #: to be removed at the end
 
     def startListening(self) -> None:
         sock: Any = self._preexistingSocket
@@ -82,11 +87,14 @@ class AdoptedUNIX(unix.Port):
         self.startReading()
 
     def connectionLost(self, reason: Any) -> None:
+        if self.owned and not self._bindPath.startswith(b"\0"):
+            with suppress(OSError):
+                Path(os.fsdecode(self._bindPath)).unlink()
         tcp.Port.connectionLost(self, reason)
 
 
-class HeldUNIX(unix.Port):
-    """A port that nothing is accepted from here. It removes its file, and is not shut down: others may go on."""
+class _Held:
+    """A port that nothing is accepted from here. It is not shut down: others may go on."""
 
     _shouldShutdown = False  # noqa: N815 - Twisted's name
 
@@ -95,3 +103,11 @@ class HeldUNIX(unix.Port):
 
     def stopReading(self) -> None:
         """There is nothing to stop."""
+
+
+class HeldUNIX(_Held, unix.Port):
+    """It removes its file."""
+
+
+class HeldAdoptedUNIX(_Held, AdoptedUNIX):
+    """Somebody else has opened it."""

@@ -20,7 +20,7 @@ from stickyproxy.control.events import Events
 from stickyproxy.control.operators import Operators
 from stickyproxy.control.snapshot import address_text
 from stickyproxy.control.web import Site
-from stickyproxy.listening import Listener, listen_on
+from stickyproxy.listening import Listen, Listener, listen_on
 from stickyproxy.tls import CertificateStore, server_connection_creator, tls_factory
 
 
@@ -29,8 +29,8 @@ class _Listener(Listener):
 
     _log = Logger()
 
-    def __init__(self, description: str, site: Site, made: _Made, reactor: Any) -> None:
-        super().__init__("admin", description, listen_on(reactor), made.around(site), reactor)
+    def __init__(self, description: str, site: Site, made: _Made, listen: Listen, reactor: Any) -> None:
+        super().__init__("admin", description, listen, made.around(site), reactor)
         self.site = site
         self._made = made
         self.listening.addCallback(self._look)
@@ -82,8 +82,9 @@ class _Made:
 class AdminService(MultiService):
     """Listens as ``spec`` says, None: nowhere. Raises ``TokenFileError`` and ``TLSConfigurationError``."""
 
-    def __init__(self, spec: Admin | None, controls: Controls, reactor: Any) -> None:
+    def __init__(self, spec: Admin | None, controls: Controls, reactor: Any, listen: Listen | None = None) -> None:
         super().__init__()
+        self._listen = listen or listen_on(reactor)
         self.listeners: dict[str, _Listener] = {}  #: by their endpoint strings
         self._controls = controls
         self._reactor = reactor
@@ -128,7 +129,7 @@ class AdminService(MultiService):
 
     def _listener(self, description: str, made: _Made) -> _Listener:
         site = Site(self._table, made.door, self._reactor, self._pause, local=False)
-        return _Listener(description, site, made, self._reactor)
+        return _Listener(description, site, made, self._listen, self._reactor)
 
     def _add(self, listener: _Listener) -> None:
         self.listeners[listener.description] = listener

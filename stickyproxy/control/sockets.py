@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from twisted.internet import unix
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, execute, fail, gatherResults, maybeDeferred
@@ -24,7 +25,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from zope.interface import implementer
 
-from stickyproxy.control.ports import AdoptedUNIX, HeldUNIX, StandIn
+from stickyproxy.control.ports import AdoptedUNIX, HeldAdoptedUNIX, HeldUNIX, StandIn
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.listening import server_endpoint
 
@@ -63,7 +64,8 @@ class Sockets:
 
         Fails with ``CannotShare`` for one that needs more of a reactor than sockets.
         """
-        if not self.opening and description.startswith("systemd:"):  # our environment says nothing of these
+        known = description in self._given or not self.opening
+        if known and description.startswith("systemd:"):  # our environment says nothing of these
             return execute(self.take, description, factory, None)
         try:
             return server_endpoint(StandIn(self, description), description).listen(factory)
@@ -99,6 +101,14 @@ class Sockets:
             for sock in socks:
                 sock.close()
 
+    def release(self) -> None:
+        """All are another's now: they are closed here, and go on there."""
+        for group in self._groups:
+            for port in group.ports:
+                port._shouldShutdown = False
+                if isinstance(port, unix.Port):
+                    port._bindPath = b"\0"  # no file of ours
+
     # For the endpoints.
 
     def take(self, description: str, factory: Any, open_: Callable[[], list[Any]] | None) -> Group:
@@ -120,11 +130,13 @@ class Sockets:
 
     def adopt(self, descriptor: int, family: int, factory: Any) -> Any:
         """A port on a duplicate of the listening socket ``descriptor``."""
-        if not self.accepting:
-            return Held(socket.fromfd(descriptor, family, socket.SOCK_STREAM))
         if family != socket.AF_UNIX:
+            if not self.accepting:
+                return Held(socket.fromfd(descriptor, family, socket.SOCK_STREAM))
             return self.reactor.adoptStreamPort(descriptor, family, factory)
-        port = AdoptedUNIX._fromListeningDescriptor(self.reactor, descriptor, factory)
+        kind = AdoptedUNIX if self.accepting else HeldAdoptedUNIX
+        port = kind._fromListeningDescriptor(self.reactor, descriptor, factory)
+        port.owned = self.opening
         port.startListening()
         return port
 

@@ -22,7 +22,7 @@ def process(**keys: Any) -> Process:
 
 def test_what_is_said() -> None:
     """Without the table, and with all of it."""
-    assert process() == Process(drain=30.0, drain_window=None, drain_delay=None)
+    assert process() == Process(drain=30.0, drain_window=None, drain_delay=None, takeover=None)
     told = process(drain="1m", drain_window="10s", drain_delay="5s")
     assert (told.drain, told.drain_window, told.drain_delay) == (60.0, 10.0, 5.0)
     assert process(drain="unlimited", drain_window="1h").drain is None

@@ -74,7 +74,7 @@ class Program:
 
     def __init__(self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
         self.arguments = [str(argument) for argument in arguments]
-        self._cwd, self._env = cwd, env
+        self._cwd, self.env = cwd, env
         self._lines: list[str] = []
         self._said = threading.Condition()
         self._start()
@@ -84,7 +84,7 @@ class Program:
         self.process = subprocess.Popen(
             self.arguments,
             cwd=self._cwd,
-            env={**os.environ, **(self._env or {})},
+            env={**os.environ, **(self.env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

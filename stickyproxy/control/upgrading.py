@@ -1,0 +1,87 @@
+"""Upgrade in place, from both sides: a program takes over from the running one, and hands over in turn. Floor 5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+
+from stickyproxy.control.handover import Handover
+from stickyproxy.control.sockets import Sockets
+from stickyproxy.control.systemd import Notifier
+from stickyproxy.control.takeover import CannotTakeOver, Predecessor, Store
+
+
+class Upgrading:
+    """``sockets`` and ``stores()`` come from the process that is met at ``path``, and go to the next that comes there.
+
+    ``leaving`` is called when they have gone; then the reactor is stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: Path,
+        sockets: Sockets,
+        stores: Callable[[], Mapping[str, Store]],
+        leaving: Callable[[], object],
+        reactor: Any,
+        notifier: Notifier,
+    ) -> None:
+        self._sockets = sockets
+        self._stores = stores
+        self._leaving = leaving
+        self._reactor = reactor
+        self._notifier = notifier
+        self._predecessor: Predecessor | None = None
+        self._handover = Handover(path, reactor, sockets.held, stores, self._leave)
+
+    def find(self) -> None:
+        """Before anything listens: its sockets, if somebody is there. Raises ``CannotTakeOver``."""
+        self._predecessor = Predecessor.find(self._handover.path)
+        if self._predecessor is not None:
+            for description, sock in self._predecessor.sockets:
+                self._sockets.give(description, sock)
+
+    def take(self) -> None:
+        """All has started, and nobody is served yet. Raises ``CannotTakeOver``."""
+        self._sockets.forget()
+        if self._predecessor is None:
+            self._handover.startService()
+            return
+        count = self._predecessor.take_sessions(self._stores())
+        version, pid = self._predecessor.version, self._predecessor.pid
+        self._log.info(
+            "Taken over from process {pid}, version {version}: {sockets} sockets, {count} sessions",
+            pid=pid,
+            version=version,
+            sockets=len(self._predecessor.sockets),
+            count=count,
+        )
+
+    def serve(self) -> None:
+        """The reactor runs: the other may go."""
+        if self._predecessor is not None:
+            self._predecessor.serve_on(self._reactor, self._stores())
+            try:
+                self._handover.startService()
+            except CannotTakeOver as error:
+                self._log.critical("Nobody can take over from here: {error}", error=error)
+
+    def stop(self) -> Deferred[Any]:
+        """It is over."""
+        return self._handover.stopService()
+
+    def _leave(self, pid: int) -> None:
+        self._notifier.tell(MAINPID=pid)
+        self._notifier.address = None  # from here on the other speaks
+        self._sockets.release()
+        self._leaving()
+        with suppress(ReactorNotRunning):  # it stops already
+            self._reactor.stop()
