@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from bench import report, steady, targets
+from bench.admin import costs as admin_costs
 from bench.bulk import Pace
 from bench.cases import CASES, DEFAULT, Options
 from bench.figures import percentile
@@ -386,3 +387,11 @@ def test_sessions_are_measured() -> None:
     measured = costs(10_000)
     assert 100 < measured.accounted < 300
     assert min(measured.look_up, measured.active, measured.bind) > 0
+
+
+@pytest.mark.needs("wrk")
+def test_admin_is_measured() -> None:
+    """What it costs to look has its figures, and answers come while the data path has all that it can do."""
+    pytest.importorskip("uvloop", reason="the backend is made of it")
+    found = admin_costs(1, 1.0)
+    assert found.answers and found.alone[0] > 0 < found.looked_at[0]

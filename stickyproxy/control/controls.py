@@ -31,15 +31,18 @@ from stickyproxy.control.reloading import Reloading
 from stickyproxy.control.sessions import ClusterSessions, list_sessions, session_change
 from stickyproxy.control.snapshot import (
     Report,
+    Served,
     backend_report,
     certificate_reports,
     cluster_report,
     frontend_report,
+    served_by,
     table_of,
 )
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.member import Member
 from stickyproxy.model import BackendState
+from stickyproxy.tally import BOUNDS
 
 #: Backends that are looked at before others have their turn: about a millisecond.
 _AT_ONCE = 100
@@ -125,10 +128,14 @@ class LocalControls:
         proxy, specs = self._proxy, self._proxy.configuration
         path = specs.path
         frontends = {spec.name: frontend_report(spec, proxy.frontends[spec.name]) for spec in specs.frontends}
-        clusters = {spec.name: await self._cluster(spec) for spec in specs.clusters if spec.name in proxy.clusters}
+        served = served_by(proxy.frontends.values())
+        clusters = {
+            spec.name: await self._cluster(spec, served) for spec in specs.clusters if spec.name in proxy.clusters
+        }
         return {
             "version": __version__,
             "now": self._now(),
+            "bounds": BOUNDS,
             "started": self._started,
             "processes": [os.getpid()],
             "configuration": str(path) if path is not None else None,
@@ -139,7 +146,7 @@ class LocalControls:
             ],
         }
 
-    async def _cluster(self, spec: ClusterSpec) -> Report:
+    async def _cluster(self, spec: ClusterSpec, answered: Mapping[tuple[str, str], Served]) -> Report:
         cluster = self._proxy.clusters[spec.name]
         leading = {
             frontend.name
@@ -154,7 +161,8 @@ class LocalControls:
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await self._pause()
             if (member := cluster.members.get(file.id)) is not None:
-                backends[file.id] = backend_report(member, file, sessions, now, probed=spec.probe is not None)
+                served, probed = answered.get((spec.name, file.id)), spec.probe is not None
+                backends[file.id] = backend_report(member, file, sessions, now, probed=probed, served=served)
         return {**report, "backends": backends}
 
     async def change_backend(self, cluster: str, backend: str, change: Mapping[str, Any], by: str) -> Report:
@@ -173,7 +181,9 @@ class LocalControls:
             change=", ".join(f"{key} {value}" for key, value in sorted(change.items())),
         )
         file = next(file for file in spec.backends if file.id == backend)
-        return backend_report(member, file, _counts(running), self._now(), probed=spec.probe is not None)
+        served = served_by(self._proxy.frontends.values()).get((cluster, backend))
+        probed = spec.probe is not None
+        return backend_report(member, file, _counts(running), self._now(), probed=probed, served=served)
 
     async def samples(self) -> list[Told]:
         return samples(self._proxy)

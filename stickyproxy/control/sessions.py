@@ -23,7 +23,7 @@ from stickyproxy.sansio.sessions import PINNED, Listed, SessionTable
 #: Sessions in one answer, and at most.
 LIMIT, MOST = 100, 1000
 #: Places of a table, and keys, that are looked at before others have their turn: about a millisecond.
-PLACES, KEYS = 500, 1000
+PLACES, KEYS = 200, 1000
 #: Affinities whose keys clients keep to themselves; what is not known is taken for one.
 _OPEN = frozenset(("source", "header", "query", "path", "host", "bearer", "sni", "tlv", "key", "client-certificate"))
 _SECRET_FIELDS = re.compile(r"header[ :](authorization|cookie|proxy-authorization)\b", re.IGNORECASE)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import attrs
 from twisted.internet.interfaces import IAddress
 from twisted.python.reflect import qual
 
@@ -22,6 +23,7 @@ from stickyproxy.relay import Relay
 from stickyproxy.sansio.affinity import ApplicationAffinity, TableAffinity
 from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.standing import standing_of
+from stickyproxy.tally import BOUNDS, BUCKETS
 from stickyproxy.tls import Certificate
 
 Report = dict[str, Any]
@@ -41,6 +43,29 @@ class Serving(Protocol):
     @property
     def addresses(self) -> Collection[IAddress]:
         """Where it listens, port 0 resolved."""
+
+
+@attrs.define
+class Served:
+    """What a backend has answered since the process began; ``durations``: how many by each of ``tally.BOUNDS``."""
+
+    requests: int = 0
+    errors: int = 0  #: of these, with 500 and more
+    durations: list[int] = attrs.field(factory=lambda: [0] * (len(BOUNDS) + 1))
+
+
+def served_by(frontends: Iterable[Any]) -> dict[tuple[str, str], Served]:
+    """By cluster and backend."""
+    found: dict[tuple[str, str], Served] = {}
+    for frontend in frontends:
+        frontend.tally.flush()
+        for (cluster, backend, status, _), row in frontend.tally.answers.items():
+            served = found.setdefault((cluster, backend), Served())
+            count = int(sum(row[BUCKETS:]))
+            served.requests += count
+            served.errors += count if status >= 500 else 0
+            served.durations = [a + int(b) for a, b in zip(served.durations, row[BUCKETS:], strict=True)]
+    return found
 
 
 def address_text(address: Any) -> str:
@@ -98,9 +123,16 @@ def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str])
 
 
 def backend_report(
-    member: Member, file: Backend, sessions: Mapping[str, int] | None, now: float, *, probed: bool
+    member: Member,
+    file: Backend,
+    sessions: Mapping[str, int] | None,
+    now: float,
+    *,
+    probed: bool,
+    served: Served | None = None,
 ) -> Report:
     """One backend. ``sessions`` are counted by id, ``now`` is the time of day; ``probed``: it is asked how it is."""
+    served = served or Served()
     status, why, since = standing_of(member, probed=probed)
     out = member.health.out if member.health is not None else None
     ahead = round(now - member.seconds(), 1)  # the same from one look to the next
@@ -115,6 +147,10 @@ def backend_report(
         "ejected_until": round(out[1] + ahead, 1) if out is not None else None,
         "backup": member.backup,
         "active": member.active,
+        "tunnels": len(member.tunnels),
+        "requests": served.requests,
+        "errors": served.errors,
+        "durations": served.durations,
         "limit": member.limit,
         "queued": member.awaited.waiting(member.id) if member.awaited is not None else 0,
         "idle_connections": member.idle_connections,

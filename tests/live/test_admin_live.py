@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import port_of
 from parts import ROOT, Backend, Proxy
 
 TOKEN = "live" * 8
@@ -104,6 +105,20 @@ def ask(running: Proxy, method: str, path: str, body: str | None = None, kind: s
     told = json.loads(answer.read())
     connection.close()
     return answer.status, told
+
+
+def test_what_was_served_is_told(running: Proxy) -> None:
+    """I see how many requests a backend has answered, how long they took, and whose session it has."""
+    connection = HTTPConnection("127.0.0.1", port_of(running), timeout=30)
+    for _ in range(3):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    connection.close()
+    backends = ask(running, "GET", "/api/clusters/app")[1]["backends"]
+    (served,) = [backend for backend in backends.values() if backend["requests"]]
+    assert (served["requests"], served["errors"], sum(served["durations"]), served["sessions"]) == (3, 0, 3, 1)
+    (session,) = ask(running, "GET", "/api/sessions?address=127.0.0.1")[1]["sessions"]
+    assert backends[session["backend"]] == served
 
 
 def test_a_new_configuration(running: Proxy) -> None:
