@@ -98,8 +98,8 @@ def test_a_backend_is_killed_under_load(proxy: Callable[..., Proxy], backends: C
     gets, sent = (sum(client.answers for client in clients) for clients in (readers, writers))
     back = sum(client.homes[-1] == "b" for client in home)
     print(
-        f"\nkilled one of 4: {len(failures)} of {gets} GETs failed, {sum(posts)} of {sent} POSTs; down after {down:.2f} s, "
-        f"up after {up:.2f} s, {back} of {len(home)} sessions went home"
+        f"\nkilled one of 4: {len(failures)} of {gets} GETs failed, {sum(posts)} of {sent} POSTs; "
+        f"down after {down:.2f} s, up after {up:.2f} s, {back} of {len(home)} sessions went home"
     )
     assert failures == []
     assert max(posts) <= 1, [client.failures for client in writers]
