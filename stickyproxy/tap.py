@@ -7,9 +7,10 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -19,12 +20,16 @@ from twisted.python import usage
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, document_at, from_tables, parse
 from stickyproxy.config.difference import difference
-from stickyproxy.control.controls import LocalControls
+from stickyproxy.control.controls import Controls, LocalControls
 from stickyproxy.control.cores import worker_count
+from stickyproxy.control.fleet import CannotResize
+from stickyproxy.control.fleet_controls import FleetControls
+from stickyproxy.control.reloading import Loaded
 from stickyproxy.control.service import AdminService
-from stickyproxy.control.sockets import CannotShare, Sockets
+from stickyproxy.control.sockets import Sockets
 from stickyproxy.errors import StickyproxyError
 from stickyproxy.extensions import Extensions, find_extensions
+from stickyproxy.listening import Listen
 from stickyproxy.model import BackendState
 
 _log = Logger()
@@ -161,57 +166,72 @@ def makeService(options: Options) -> IService:
         return program
     assert options.configuration is not None
     try:
-        if (count := worker_count(options.configuration.process.workers)) > 1:
-            _with_workers(program, options, reactor, count)
-        else:
-            _alone(program, options, reactor)
+        _run(program, _serving(program, options, reactor), options, reactor)
     except (StickyproxyError, ValueError) as error:
         raise SystemExit(f"stickyproxy: {error}") from error
     return program
 
 
-def _alone(program: Any, options: Options, reactor: Any) -> None:
+class _Serving(NamedTuple):
+    """What serves, by one process or by several, and what can be asked of it."""
+
+    service: IService
+    proxy: Any  #: in this process
+    here: LocalControls  #: of this process
+    controls: Controls  #: of all
+    reopen: Callable[[], object]  #: opens all logs again
+    apply: Callable[[Loaded], Awaitable[None]]
+    listen: Listen  #: for what this process serves itself
+    sockets: Sockets | None = None
+
+
+def _run(program: Any, serving: _Serving, options: Options, reactor: Any) -> None:
+    """Have ``program`` serve, and obey."""
     from stickyproxy.control.onsignal import OnSignal
-    from stickyproxy.control.reloading import Loaded, Reloading
-    from stickyproxy.service import build, read_again
+    from stickyproxy.control.reloading import Reloading
+    from stickyproxy.service import read_again
 
     configuration = options.configuration
     assert configuration is not None
-    listen = program.listen(configuration.process)
-    proxy = build(configuration, reactor, options.extensions, listen=listen)
-    proxy.setServiceParent(program)
-    program.can_upgrade(proxy)
-    OnSignal(signal.SIGUSR1, proxy.recording.reopen, reactor).setServiceParent(program)
-    controls = LocalControls(proxy, reactor)
-    admin = AdminService(configuration.admin, controls, reactor, listen)
+    serving.service.setServiceParent(program)
+    program.can_upgrade(serving.proxy, serving.sockets)
+    OnSignal(signal.SIGUSR1, serving.reopen, reactor).setServiceParent(program)
+    admin = AdminService(configuration.admin, serving.controls, reactor, serving.listen)
     admin.setServiceParent(program)
-    if configuration.path is not None:
-        read, current = partial(read_again, configuration.path, options.extensions), lambda: proxy.configuration
+    if configuration.path is None:
+        return
 
-        def apply(new: Loaded) -> Deferred[None]:
-            be = partial(proxy.reconfigure, new.configuration)
-            return Deferred.fromCoroutine(admin.reconfigure(new.configuration.admin, be))
+    def apply(new: Loaded) -> Deferred[None]:
+        return Deferred.fromCoroutine(admin.reconfigure(new.configuration.admin, partial(serving.apply, new)))
 
-        controls.reloading = Reloading(read, current, apply, reactor)
-        controls.reloading.setServiceParent(program)
+    read, current = partial(read_again, configuration.path, options.extensions), lambda: serving.proxy.configuration
+    serving.here.reloading = Reloading(read, current, apply, reactor)
+    serving.here.reloading.setServiceParent(program)
 
 
-def _with_workers(program: Any, options: Options, reactor: Any, count: int) -> None:
-    from stickyproxy.control.fleet import Fleet
+def _serving(program: Any, options: Options, reactor: Any) -> _Serving:
     from stickyproxy.service import build
+    from stickyproxy.service.workers import build_fleet
 
     configuration = options.configuration
-    assert configuration is not None and configuration.path is not None
-    if configuration.admin is not None:
-        raise CannotShare(f"{configuration.path}: admin: not with several workers yet")
-    sockets = Sockets(reactor, accepting=False, opening=True, copies=count)
-    proxy = build(configuration, reactor, options.extensions, listen=sockets.listen)
-    proxy.setServiceParent(program)
-    program.can_upgrade(proxy, sockets)
-    stuck, fail = configuration.process.stuck, partial(_fail, reactor)
-    fleet = Fleet(proxy, options.document, configuration.path, sockets, reactor, count=count, stuck=stuck, fail=fail)
-    fleet.setServiceParent(program)
-    program.serving = fleet.serving
+    assert configuration is not None
+    if worker_count(configuration.process.workers) > 1:
+        fail = partial(_fail, reactor)
+        fleet = build_fleet(Loaded(options.document, configuration), reactor, options.extensions, fail)
+        program.serving = fleet.serving
+        here, sockets = LocalControls(fleet.proxy, reactor), fleet.sockets
+        controls = FleetControls(fleet, here)
+        return _Serving(fleet, fleet.proxy, here, controls, fleet.reopen, fleet.reload, sockets.listen_here, sockets)
+    listen = program.listen(configuration.process)
+    proxy = build(configuration, reactor, options.extensions, listen=listen)
+
+    async def apply(loaded: Loaded) -> None:
+        if worker_count(loaded.configuration.process.workers) > 1:
+            raise CannotResize("process.workers: from one process to several it takes a restart")
+        await proxy.reconfigure(loaded.configuration)
+
+    here = LocalControls(proxy, reactor)
+    return _Serving(proxy, proxy, here, here, proxy.recording.reopen, apply, listen)
 
 
 def _fail(reactor: Any, reason: str) -> None:

@@ -1,8 +1,9 @@
-"""A process that serves, beside others like it: what ``control.fleet`` starts, with a parent at descriptor 3. Floor 7.
+"""A process that serves, beside others like it: what ``control.life`` starts, with a parent at descriptor 3. Floor 7.
 
-    python -m stickyproxy.worker MODULE
+    python -m stickyproxy.worker MODULE SLOT
 
-``MODULE`` installs the reactor (it has an ``install``), the one that the parent has.
+``MODULE`` installs the reactor (it has an ``install``), the one that the parent has. ``SLOT`` is our place in the
+memory that the processes share.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import time
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from twisted.logger import globalLogBeginner
 
-from stickyproxy.config import parse
-from stickyproxy.control.sockets import Sockets
-from stickyproxy.control.worker import PARENT, Serving, Worker
+from stickyproxy.control.worker import MEMORY, PARENT, SESSIONS
 from stickyproxy.control.workerlog import Writing
 from stickyproxy.extensions import find_extensions
-from stickyproxy.service import build
+from stickyproxy.replication import ChildSessions
+from stickyproxy.service.workers import make_worker
+from stickyproxy.sharing import SharedMemory
 
 #: Those that terminals and supervisors send to all processes of a service: what follows is the parent's to say.
 LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def main(module: str) -> None:
+def main(module: str, slot: int) -> None:
     """Serve until the parent has no more use for it, or is gone."""
     for number in LEFT_TO_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
@@ -35,17 +36,14 @@ def main(module: str) -> None:
     import_module(module).install()
     from twisted.internet import reactor  # noqa: TID251 - another process, another place where it is chosen
 
-    extensions = find_extensions()
-
-    def make(document: bytes, path: Path, sockets: Sockets) -> Serving:
-        configuration = parse(document, extensions, path)
-        return build(configuration, reactor, extensions, listen=sockets.listen, probing=False, share=sockets.share)
-
-    worker = Worker(reactor, make)
+    sessions = ChildSessions(reactor, time.time)
+    worker = make_worker(reactor, find_extensions(), SharedMemory(MEMORY, slot), sessions)
     running: Any = reactor
+    running.callWhenRunning(sessions.connect, socket.socket(fileno=SESSIONS))
     running.callWhenRunning(worker.connect, socket.socket(fileno=PARENT))
+    running.addSystemEventTrigger("before", "shutdown", sessions.stop)
     running.run(installSignalHandlers=False)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

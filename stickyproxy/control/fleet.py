@@ -6,24 +6,27 @@ there, once; and a worker that takes the place of another gets what the parent h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, gatherResults, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from stickyproxy.config import Configuration
 from stickyproxy.control.asking import Gone
-from stickyproxy.control.life import Life
+from stickyproxy.control.cores import worker_count
+from stickyproxy.control.life import Common, Life
 from stickyproxy.control.refusal import Refusal
+from stickyproxy.control.reloading import Loaded
 from stickyproxy.control.sockets import Sockets
 from stickyproxy.control.wellbeing import Told, Wellbeing
+from stickyproxy.control.worker import Changed, Serving
+from stickyproxy.errors import StickyproxyError
+from stickyproxy.sharing import regions_of
 
 #: Seconds before a process follows one that died soon, if that was not the first: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -35,13 +38,8 @@ PATIENCE, FAREWELL = 60.0, 5.0
 STILLBORN = 3
 
 
-class Running(Protocol):
-    """What is needed of a running configuration: ``service.Proxy``."""
-
-    configuration: Configuration
-
-    @property
-    def clusters(self) -> Mapping[str, Any]: ...
+class CannotResize(StickyproxyError):
+    """So many workers cannot be had without a restart."""
 
 
 def pause(soon: int) -> float:
@@ -58,88 +56,93 @@ def acting_for(ready: AbstractSet[int], count: int) -> dict[int, list[int]]:
     return acting
 
 
-class Fleet(Service):
-    """``count`` workers, which serve ``document`` (read from ``path``) on the ``sockets`` that ``proxy`` listens on.
+class Fleet(MultiService):
+    """``proxy``, which holds the ``sockets``, and the workers that serve what ``document`` says as it does.
 
-    ``stuck``: seconds after which a silent worker is replaced. ``fail`` is called, once, where none can be started.
+    ``fail`` is called, once, with the reason, if no worker can serve.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        proxy: Running,
+        proxy: Serving,
         document: bytes,
-        path: Path,
         sockets: Sockets,
+        common: Common,
         reactor: Any,
-        *,
-        count: int,
-        stuck: float,
         fail: Callable[[str], object],
     ) -> None:
-        self.document = document
-        self.path = path
-        self.lives: dict[int, Life] = {}
-        self._proxy = proxy
-        self._sockets = sockets
+        super().__init__()
+        self.proxy = proxy
+        self.lives: dict[int, Life] = {}  #: processes by the numbers of workers, from 1 on
+        self._document = document
+        self.sockets = sockets
+        self._common = common
         self._reactor = reactor
-        self._count = count
-        self._stuck = stuck
         self._fail = fail
+        self._count = 0
         self._places: dict[int, Deferred[None]] = {}
         self._acting: dict[int, list[int]] = {}
         self._stillborn = 0
         self.serving: Deferred[None] = Deferred()  #: fires when the first worker does
         self._served = self._given_up = False
+        self._reloading = DeferredLock()
         self._wellbeing = Wellbeing(self._found, probing=True)
 
     def startService(self) -> None:
         super().startService()
-        self._wellbeing.watch(self._proxy.clusters)
-        self._reactor.callWhenRunning(self._start)
-
-    def _start(self) -> None:
-        for number in range(1, self._count + 1):
-            place = Deferred.fromCoroutine(self._fill(number))
-            place.addErrback(lambda failure: failure.trap(CancelledError) and None)
-            self._places[number] = place
+        self._wellbeing.watch(self.proxy.clusters)
+        self._reactor.callWhenRunning(self._resize)
 
     def stopService(self) -> Deferred[Any]:
-        super().stopService()
+        self.running = 0
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for number, place in self._places.items():
-            if number not in self.lives:  # it waits for its next one
-                place.cancel()
-        await gatherResults([Deferred.fromCoroutine(self._end(life)) for life in self.lives.values()])
-        await gatherResults(self._places.values())
+        workers = [Deferred.fromCoroutine(self._leave(number)) for number in list(self._places)]
+        await gatherResults([*workers, maybeDeferred(super().stopService)])
 
     def hurry(self) -> None:
         """They stop, and that is to be over now."""
+        self.proxy.hurry()
         for life in self.lives.values():
             _in_vain(life.ask_in(FAREWELL, "hurry"))
 
-    async def _end(self, life: Life) -> None:
-        process = self._proxy.configuration.process
-        with suppress(Gone, Refusal):
-            if process.drain is None:
-                await life.ask("stop")
-            else:
-                await life.ask_in((process.drain_delay or 0.0) + process.drain + FAREWELL, "stop")
-        life.let_go()
-        life.kill_in(FAREWELL, "it did not end")
+    def _resize(self) -> None:
+        """As many workers as the configuration says; those that are too many end."""
+        self._count = worker_count(self.proxy.configuration.process.workers)
+        for number in range(1, self._count + 1):
+            if number not in self._places:
+                self._places[number] = Deferred.fromCoroutine(self._fill(number))
+                self._places[number].addErrback(lambda failure: failure.trap(CancelledError) and None)
+        for number in [number for number in self._places if number > self._count]:
+            Deferred.fromCoroutine(self._leave(number))
+        self._share()
 
-    # The places of workers.
+    async def _leave(self, number: int) -> None:
+        """Empty the place of a worker."""
+        place, life = self._places.pop(number), self.lives.get(number)
+        if life is None:  # it waits for its next one
+            place.cancel()
+        else:
+            process = self.proxy.configuration.process
+            with suppress(Gone, Refusal):
+                if process.drain is None:
+                    await life.ask("stop")
+                else:
+                    await life.ask_in((process.drain_delay or 0.0) + process.drain + FAREWELL, "stop")
+            life.let_go()
+            life.kill_in(FAREWELL, "it did not end")
+        await place
 
     async def _fill(self, number: int) -> None:
         """A process in the place of a worker, and another when that has died."""
         soon = 0
-        while self.running:
+        while self._wanted(number):
             begun = self._reactor.seconds()
             reason = await self._live(number)
-            if not self.running or self._given_up:
+            if not self._wanted(number):
                 return
             soon = soon + 1 if self._reactor.seconds() - begun < WELL else 1
             wait = pause(soon)
@@ -149,9 +152,13 @@ class Fleet(Service):
             )
             await deferLater(self._reactor, wait)
 
+    def _wanted(self, number: int) -> bool:
+        return bool(self.running) and not self._given_up and number <= self._count
+
     async def _live(self, number: int) -> str:
         """A process from its start to its end, and why it ended."""
-        life = self.lives[number] = Life(f"worker {number}", self._reactor, partial(self._answer, number), self._share)
+        name, answers = f"worker {number}", partial(self._answer, number)
+        life = self.lives[number] = Life(name, number - 1, self._reactor, self._common, answers, self._share)
         try:
             life.start()
             equipped = Deferred.fromCoroutine(self._equip(number, life))
@@ -161,36 +168,55 @@ class Fleet(Service):
             reason = f"it cannot be started: {error.strerror}"
         del self.lives[number]
         self._acting.pop(number, None)
+        self._common.memory.clear(life.slot)
         self._share()
         if self.running and not self._served:  # nor will that change by itself
             self._stillborn += 1
-            if self._stillborn >= STILLBORN or life.refused:
-                self._give_up(reason)
+            if (self._stillborn >= STILLBORN or life.refused) and not self._given_up:
+                self._given_up = True
+                self._fail(f"no worker can serve: {reason}")
         return reason
 
     async def _equip(self, number: int, life: Life) -> None:
-        """Give what it needs to a process, and have it serve."""
-        for given in self._sockets.held():
-            await life.send(*given)
+        """Give a process what it needs, and have it serve."""
+        served = b""
+        while served != self._document:  # it may have been another one meanwhile
+            served = self._document
+            if not await self._tell(number, life):
+                return
+        if self._wanted(number):
+            if not self._served:
+                self._served = True
+                self.serving.callback(None)
+            life.watch(self.proxy.configuration.process.stuck)
+            self._log.info("Worker {number} serves, as process {pid}", number=number, pid=life.pid)
+            self._share()
+
+    async def _tell(self, number: int, life: Life) -> bool:
+        """Have a worker serve what the parent has. One that cannot is killed."""
         try:
-            known = self._wellbeing.known()
-            await life.ask_in(PATIENCE, "serve", self.document.decode(), str(self.path), known, [number], self._count)
+            for description, sock in self.sockets.held():
+                await life.send(description, sock)
+            document, path = self._document.decode(), str(self.proxy.configuration.path)
+            known, changed = self._wellbeing.known(), self._changed()
+            share = number, self._acting.get(number, [number]), self._count
+            await life.ask_in(PATIENCE, "serve", document, path, known, changed, *share)
         except Refusal as refusal:
             life.refused = True
             life.kill(str(refusal))
-            return
-        if not self._served:
-            self._served = True
-            self.serving.callback(None)
-        life.watch(self._stuck)
-        self._share()
-        self._log.info("Worker {number} serves, as process {pid}", number=number, pid=life.pid)
+            return False
+        return True
 
-    def _give_up(self, reason: str) -> None:
-        """No worker has ever served."""
-        if not self._given_up:
-            self._given_up = True
-            self._fail(f"no worker can serve: {reason}")
+    def _changed(self) -> list[Changed]:
+        """The backends that are not as the file says."""
+        changed = []
+        for spec in self.proxy.configuration.clusters:
+            members = self.proxy.clusters[spec.name].members
+            for backend in spec.backends:
+                member = members[backend.id]
+                if (member.state, member.weight) != (backend.state, backend.weight):
+                    changed.append((spec.name, backend.id, member.state.value, member.weight))
+        return changed
 
     def _share(self) -> None:
         """Somebody accepts what is there for workers that do not."""
@@ -202,10 +228,48 @@ class Fleet(Service):
                 _in_vain(self.lives[number].ask("accept", acting, self._count))
             self._acting[number] = acting
 
-    # What workers tell, and are told.
+    # What all are told, and asked.
+
+    def reload(self, loaded: Loaded) -> Deferred[None]:
+        """Serve ``loaded``. Fires when all workers do; fails as ``build`` does, and then nothing has changed.
+
+        A worker that cannot is replaced.
+        """
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload(loaded)))
+
+    async def _reload(self, loaded: Loaded) -> None:
+        document, configuration = loaded
+        wanted, most = worker_count(configuration.process.workers), self._common.memory.slots
+        if wanted == 1:
+            raise CannotResize("process.workers: from several to one process it takes a restart")
+        if wanted > most:
+            raise CannotResize(f"process.workers: more than {most} take a restart")
+        await self.proxy.reconfigure(configuration)
+        self._common.memory.provide(regions_of(configuration))
+        self._document = document
+        self._wellbeing.watch(self.proxy.clusters)
+        told = [Deferred.fromCoroutine(self._again(number)) for number, life in self.lives.items() if life.serving]
+        await gatherResults(told)
+        self._resize()
+
+    async def _again(self, number: int) -> None:
+        with suppress(Gone):  # its successor will
+            await self._tell(number, self.lives[number])
+
+    async def ask_all(self, method: str, *arguments: Any) -> dict[Life, Any]:
+        """What all workers that serve answer; who is gone meanwhile does not."""
+        lives = [life for life in self.lives.values() if life.serving]
+        asked = [Deferred.fromCoroutine(_or_gone(life.ask(method, *arguments))) for life in lives]
+        answers = await gatherResults(asked)
+        return {life: answer[0] for life, answer in zip(lives, answers, strict=True) if answer}
+
+    def reopen(self) -> None:
+        """Open all access logs again, which were rotated."""
+        self.proxy.recording.reopen()
+        _in_vain(self.ask_all("reopen"))
 
     async def _answer(self, number: int, method: str, arguments: list[Any]) -> Any:
-        if method != "ejected":
+        if method != "found":
             raise Refusal("unknown", f"a parent knows no {method}")
         self._wellbeing.hear(arguments)
         self._spread(arguments, but=number)
@@ -218,6 +282,13 @@ class Fleet(Service):
         for number, life in self.lives.items():
             if life.serving and number != but:
                 _in_vain(life.ask("hear", told))
+
+
+async def _or_gone(asked: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
+    try:
+        return (await asked,)
+    except (Gone, Refusal):  # it is not as far as the others
+        return ()
 
 
 def _in_vain(asked: Coroutine[Any, Any, Any]) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
@@ -20,8 +21,10 @@ from twisted.python.failure import Failure
 
 from stickyproxy.control.asking import Answers, Asking, Gone
 from stickyproxy.control.refusal import Refusal
-from stickyproxy.control.worker import PARENT
+from stickyproxy.control.worker import MEMORY, PARENT, SESSIONS
 from stickyproxy.control.workerlog import Reading
+from stickyproxy.replication import ParentSessions
+from stickyproxy.sharing import SharedMemory
 
 #: How often a worker is asked whether it is there, in the time after which it is stuck.
 TICKS = 10
@@ -37,14 +40,32 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in own.items() if key not in _NOT_INHERITED} | {"PYTHONPATH": path}
 
 
+@attrs.frozen
+class Common:
+    """What the processes have in common."""
+
+    memory: SharedMemory
+    sessions: ParentSessions
+
+
 class Life(ProcessProtocol):
     """A process. ``ended`` fires with the reason when it is over.
 
+    ``common`` is what all processes have in common, ``slot`` its place in their memory, which no other living one has.
     ``answers`` is asked what the worker asks. ``changed`` is called when it goes silent, answers again, or is gone.
     """
 
-    def __init__(self, name: str, reactor: Any, answers: Answers, changed: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        slot: int,
+        reactor: Any,
+        common: Common,
+        answers: Answers,
+        changed: Callable[[], object],
+    ) -> None:
         self.name = name
+        self.slot = slot
         self.pid: int | None = None
         self.serving = False  #: it was given what it needs, and accepts connections
         self.silent = False  #: it did not answer of late
@@ -52,6 +73,7 @@ class Life(ProcessProtocol):
         self.refused = False  #: it cannot serve what it was given
         self._late: IDelayedCall | None = None
         self._reactor = reactor
+        self._common = common
         self._changed = changed
         self._asking = Asking(answers, self._gone)
         self._log = Reading(name)
@@ -64,18 +86,28 @@ class Life(ProcessProtocol):
     def start(self) -> None:
         """Start it. Raises ``OSError`` where the system has no room for another."""
         ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.setblocking(False)
+        sessions, of_sessions = socket.socketpair()
+        module = type(self._reactor).__module__
+        with ours, theirs, sessions, of_sessions:
             self._process = self._reactor.spawnProcess(
                 self,
                 sys.executable,
-                [sys.executable, "-P", "-m", "stickyproxy.worker", type(self._reactor).__module__],
+                [sys.executable, "-P", "-m", "stickyproxy.worker", module, str(self.slot)],
                 env=environment(os.environ),
-                childFDs={0: 0, 1: 1, 2: "r", PARENT: theirs.fileno()},
+                childFDs={
+                    0: 0,
+                    1: 1,
+                    2: "r",
+                    PARENT: theirs.fileno(),
+                    SESSIONS: of_sessions.fileno(),
+                    MEMORY: self._common.memory.fd,
+                },
             )
             self.pid = self._process.pid
+            ours.setblocking(False)
             factory = Factory.forProtocol(lambda: self._asking)
             self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
+            self._common.sessions.connect(sessions)
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         """What the worker answers. Raises ``Refusal`` and ``Gone``."""

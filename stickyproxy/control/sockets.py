@@ -72,6 +72,14 @@ class Sockets:
         except (TypeError, AttributeError) as error:
             return fail(CannotShare(f"several processes cannot listen on it together ({error})"))
 
+    def listen_here(self, description: str, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """As ``listen``, for what this process serves itself whoever else accepts: the admin API."""
+        accepting, self.accepting = self.accepting, True
+        try:
+            return self.listen(description, factory)
+        finally:
+            self.accepting = accepting
+
     def give(self, description: str, sock: socket.socket) -> None:
         """``sock`` listens on ``description``, perhaps beside others; it belongs to this from now on."""
         sock.setblocking(False)
@@ -81,12 +89,6 @@ class Sockets:
         """All that are listened on, as they can be given to another process."""
         self._groups = [group for group in self._groups if not group.closed]
         return [(group.description, port.socket) for group in self._groups for port in group.ports]
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """Which worker this is, from 0, as long as it acts for itself, and of how many."""
-        acting, count = self._acting
-        return min(acting) - 1, count
 
     def act_for(self, workers: Iterable[int], count: int) -> None:
         """Accept what is there for these of ``count`` workers."""

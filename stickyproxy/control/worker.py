@@ -7,7 +7,7 @@ signals; when that is gone, nobody is served who could not be steered, and it en
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,21 +15,28 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from stickyproxy.config import Configuration
 from stickyproxy.control.asking import Asking
+from stickyproxy.control.controls import LocalControls, Running
 from stickyproxy.control.refusal import Refusal
 from stickyproxy.control.sockets import Sockets
+from stickyproxy.control.stopping import Stopping
 from stickyproxy.control.wellbeing import Told, Wellbeing
 from stickyproxy.errors import StickyproxyError
+from stickyproxy.model import BackendState
+from stickyproxy.recording import Recording
 
-#: The descriptor of a worker's socket to its parent.
-PARENT = 3
+#: The descriptors of a worker: its socket to the parent, that for sessions, and the memory of all.
+PARENT, SESSIONS, MEMORY = 3, 4, 5
+#: A backend that is not as the file says: cluster, backend, state, weight.
+Changed = tuple[str, str, str, int]
 
 
-class Serving(Protocol):
+class Serving(Running, Protocol):
     """What a worker needs of a running configuration: ``service.Proxy``."""
 
-    @property
-    def clusters(self) -> Mapping[str, Any]: ...
+    share: tuple[int, int]
+    stopping: Stopping
 
     def privilegedStartService(self) -> object: ...
 
@@ -38,26 +45,43 @@ class Serving(Protocol):
     def stopService(self) -> object: ...
 
     def hurry(self) -> None: ...
+    def reconfigure(self, configuration: Configuration) -> Deferred[None]: ...
+
+    @property
+    def recording(self) -> Recording: ...
 
 
 class Worker:
-    """What the parent can ask. ``make(document, path, sockets)`` makes a configuration's service; it may raise."""
+    """What the parent can ask.
+
+    ``read(document, path)`` makes a configuration, ``make(configuration, sockets, share)`` its service; both may raise.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, make: Callable[[bytes, Path, Sockets], Serving]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        read: Callable[[bytes, Path], Configuration],
+        make: Callable[[Configuration, Sockets, tuple[int, int]], Serving],
+    ) -> None:
         self._reactor = reactor
+        self._read = read
         self._make = make
         self._sockets = Sockets(reactor, accepting=True, opening=False)
         self._parent = Asking(self.answer, self._lost, self._sockets.give)
         self._serving: Serving | None = None
         self._stopping: Serving | None = None
-        self._wellbeing = Wellbeing(self._ejected, probing=False)
+        self._controls: LocalControls
+        self._wellbeing = Wellbeing(self._found, probing=False)
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {
             "ping": self.ping,
             "serve": self.serve,
             "hear": self.hear,
             "accept": self.accept,
+            "control": self.control,
+            "change": self.change,
+            "reopen": self.reopen,
             "stop": self.stop,
             "hurry": self.hurry,
         }
@@ -79,19 +103,42 @@ class Worker:
     async def ping(self) -> None:
         """It is there, and gets to do what it is asked."""
 
-    async def serve(self, document: str, path: str, known: list[Told], *share: Any) -> None:
-        """Serve ``document``, which was read from ``path``; ``known`` is known of the backends; see ``accept``."""
-        self._sockets.act_for(*share)
+    async def serve(
+        self,
+        document: str,
+        path: str,
+        known: list[Told],
+        changed: list[Changed],
+        number: int,
+        workers: list[int],
+        count: int,
+    ) -> None:
+        """Serve ``document``, read from ``path``, as worker ``number``. ``workers``, ``count``: as for ``accept``.
+
+        ``known`` is known of the backends, ``changed`` are those that are not as the file says.
+        """
+        self._sockets.act_for(workers, count)
+        share = number - 1, count
         try:
-            serving = self._make(document.encode(), Path(path), self._sockets)
-            self._wellbeing.watch(serving.clusters)
-            self._wellbeing.hear(known)
-            serving.privilegedStartService()
+            configuration = self._read(document.encode(), Path(path))
+            if self._serving is None:
+                self._begin(self._make(configuration, self._sockets, share))
+            else:
+                self._serving.share = share
+                await self._serving.reconfigure(configuration)
         except (StickyproxyError, ValueError, OSError) as error:
             raise Refusal("invalid", str(error)) from error
+        assert self._serving is not None
         self._sockets.forget()
+        await self.change(changed)
+        self._wellbeing.watch(self._serving.clusters)
+        self._wellbeing.hear(known)
+
+    def _begin(self, serving: Serving) -> None:
+        serving.privilegedStartService()
         serving.startService()
         self._serving = serving
+        self._controls = LocalControls(serving, self._reactor)
 
     async def hear(self, told: list[Told]) -> None:
         """What probes found, or clients of another worker met."""
@@ -100,6 +147,27 @@ class Worker:
     async def accept(self, workers: list[int], count: int) -> None:
         """Accept what is there for these workers of ``count``."""
         self._sockets.act_for(workers, count)
+
+    async def control(self, method: str, arguments: list[Any]) -> Any:
+        """What ``Controls`` answers here."""
+        return await getattr(self._controls, method)(*arguments)
+
+    async def change(self, changed: list[Changed]) -> None:
+        """These backends are otherwise from now on; it is in the log of the parent."""
+        assert self._serving is not None
+        for cluster, backend, state, weight in changed:
+            running = self._serving.clusters[cluster]
+            member = running.members[backend]
+            if member.state is not BackendState(state):
+                member.set_state(BackendState(state))
+            if member.weight != weight:
+                member.weight = weight
+                running.members_changed()
+
+    async def reopen(self) -> None:
+        """Open the access logs again, which were rotated."""
+        if self._serving is not None:
+            self._serving.recording.reopen()
 
     async def stop(self) -> None:
         """Stop listening, and drain; then this process ends."""
@@ -113,13 +181,14 @@ class Worker:
         if self._stopping is not None:
             self._stopping.hurry()
 
-    def _ejected(self, told: Told) -> None:
-        Deferred.fromCoroutine(self._parent.ask("ejected", told)).addErrback(lambda _: None)
+    def _found(self, told: Told) -> None:
+        Deferred.fromCoroutine(self._parent.ask("found", told)).addErrback(lambda _: None)
 
     def _lost(self) -> None:
         """The parent is gone, or wants no more."""
         if self._serving is not None:
-            self._log.error("The parent is gone: this worker ends")
+            self._log.error("The parent is gone: this worker listens no more, and ends")
+            self._serving.stopping.succeeded = True  # or about to be: the next one wants the port
         ended = Deferred.fromCoroutine(self.stop())
         ended.addErrback(lambda failure: self._log.failure("It does not stop in order", failure))
         ended.addBoth(lambda _: self._reactor.stop())
