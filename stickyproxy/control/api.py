@@ -12,6 +12,7 @@ from typing import Any
 from stickyproxy import __version__
 from stickyproxy.control.controls import Controls
 from stickyproxy.control.events import Events
+from stickyproxy.control.figures import figures
 from stickyproxy.control.metrics import exposition
 from stickyproxy.control.openapi import describe
 from stickyproxy.control.refusal import Refusal
@@ -134,12 +135,14 @@ class _API:
         yield Route("GET", "/api/snapshot", self._snapshot, "All that there is to see, but for single sessions.")
         text = "Metrics, as Prometheus reads them."
         yield Route("GET", "/metrics", self._metrics, text, gives={"type": "string"}, type=PLAIN)
+        text = "What metrics count, by frontend, cluster and backend, as the dashboard reads it."
+        yield Route("GET", "/api/figures", self._figures, text)
         text = "Single sessions, a page at a time, or those of a key, an address, a backend."
         listed = {"type": "object", "required": ["sessions", "next", "clusters"]}
         yield Route("GET", "/api/sessions", self._sessions, text, gives=listed, query=_QUERY)
         text = "Which backend a request would go to, and why. Nobody is bound by it."
         yield Route("POST", "/api/explain", self._explain, text, gives=_EXPLANATION, takes=_REQUEST)
-        text = "Server-sent events: a `snapshot` every second, and `log` for what the proxy says of itself."
+        text = "Server-sent events: `snapshot` and `figures` every second, and `log` for what the proxy says of itself."
         kind = "text/event-stream"
         yield Route("GET", "/api/events", self._stream, text, gives={"type": "string"}, type=kind, problems=_BUSY)
         yield Route("GET", "/api/drains", self._drains, "Every drain, and the last ones that have ended.")
@@ -203,6 +206,9 @@ class _API:
     async def _snapshot(self, call: Call) -> Any:
         return await self._controls.snapshot()
 
+    async def _figures(self, call: Call) -> Any:
+        return figures(await self._controls.samples())
+
     async def _metrics(self, call: Call) -> Any:
         data, kind = exposition(await self._controls.samples(), call.accept)
         return Content(kind, data)
@@ -228,13 +234,15 @@ class _API:
 
 
 def _page() -> Iterator[Route]:
-    """The files of the page, read once; there is nothing in them that is worth a token."""
+    """The files of the dashboard, read once; there is nothing in them that is worth a token."""
     types = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-    for file in sorted(files("stickyproxy.control").joinpath("page").iterdir(), key=lambda file: file.name):
-        kind = types.get("." + file.name.rpartition(".")[2])
-        if kind is not None:
-            path = "/" if file.name == "index.html" else f"/{file.name}"
-            yield Route("GET", path, _file(kind, file.read_bytes()), "A part of the page.", free=True, type=kind)
+    top = files("stickyproxy.control").joinpath("page")
+    for under, folder in (("/", top), ("/vendor/", top.joinpath("vendor"))):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            kind = types.get("." + file.name.rpartition(".")[2])
+            if kind is not None:
+                path = "/" if file.name == "index.html" else under + file.name
+                yield Route("GET", path, _file(kind, file.read_bytes()), "A part of the page.", free=True, type=kind)
 
 
 def _file(kind: str, data: bytes) -> Callable[[Call], Any]:

@@ -1,4 +1,4 @@
-"""``GET /api/events``: snapshots as they come, and what the log says of the proxy, as server-sent events. Floor 5.
+"""``GET /api/events``: snapshots, figures, and what the log says of the proxy, as server-sent events. Floor 5.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. One snapshot is made for all who look, once a second,
 and none while nobody does. Who does not read as fast misses some, and gets the next.
@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
 
 from stickyproxy.control.controls import Controls
+from stickyproxy.control.figures import figures
 from stickyproxy.control.routes import Problem
 from stickyproxy.control.web import Request, Stream
 from stickyproxy.control.writing import pieces
@@ -102,10 +103,14 @@ class Events(Service):
 
     async def _tell_all(self) -> None:
         snapshot = await self._controls.snapshot()
-        parts = [part async for part in pieces(snapshot, lambda: deferLater(self._reactor, 0))]
-        data = b"".join([b"event: snapshot\ndata: ", *parts, b"\n\n"])
+        counted = figures(await self._controls.samples())
+        data = await self._event(b"snapshot", snapshot) + await self._event(b"figures", counted)
         for looking in list(self._looking):
             looking.write(data)
+
+    async def _event(self, name: bytes, value: Any) -> bytes:
+        parts = [part async for part in pieces(value, lambda: deferLater(self._reactor, 0))]
+        return b"".join([b"event: ", name, b"\ndata: ", *parts, b"\n\n"])
 
     def _observe(self, event: Any) -> None:
         """What the proxy says of itself, from ``info`` on; the text has no more than the log has."""
