@@ -107,7 +107,7 @@ class Exchange:
         self._connecting: Deferred[None] | None = None
         self._unsent: list[bytes] = []  # framed body that waits for a connection
         self._ended = False  # the request is whole
-        self._began = False  # body bytes were given to a backend: it can not be sent again
+        self._began = False  # some of the body was given to a backend, not all at once: it can not be sent again
         self._over = False
         self._paused = False  # the client takes no more of the answer
         self._tried: frozenset[str] = frozenset()
@@ -268,9 +268,12 @@ class Exchange:
         if self.cluster.timed is not None:
             self._sent_at = self._sweep.seconds()
         if self._unsent:
-            self._began = True
             data = b"".join((self._data, *self._unsent))
             self._unsent.clear()
+            if self._ended:
+                self._data = data  # whole, so that it could be sent again
+            else:
+                self._began = True
         else:
             data = self._data
         connection.begin(self, data, self._ended)

@@ -23,7 +23,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 
 from stickyproxy.testing import MemoryTransport
 
-SENT, ANSWERS = ("head", "content"), ("none", "cut within its head", "interim", "begun")
+SENT, ANSWERS = ("all", "some"), ("none", "cut within its head", "interim", "begun")
 METHODS = {"idempotent": (b"GET", b"PUT", b"DELETE"), "other": (b"POST", b"PATCH", b"LOCK")}
 ENDS = ("closed", "reset", "silent")
 SAID = {
@@ -115,12 +115,15 @@ def check_end(it: House, client: MemoryTransport, method: bytes, then: str) -> N
 def test_the_table(story: Story) -> None:
     """What is told of retries is so, for each method, and nothing reaches a backend that may not."""
     then = expected(story)
-    for method in METHODS[story.method]:
+    contents = (b"hello",) if story.sent == "some" else (b"", b"hello")
+    for method, content in itertools.product(METHODS[story.method], contents):
         it = open_house(3)
         cookie = keep_one(it) if story.connection == "kept" else b""
         it.endpoints["a"].hold = story.sent == "nothing"
         client = it.client()
-        client.deliver(request(method, b"hello" if story.sent == "content" else b"", cookie))
+        whole = request(method, content, cookie)
+        for piece in (whole[:-1], whole[-1:]) if story.sent == "some" else (whole,):
+            client.deliver(piece)
         if story.sent == "nothing":
             it.endpoints["a"].refuse(ConnectTimeout() if story.end == "silent" else ConnectError())
         else:
