@@ -7,7 +7,7 @@ from typing import Any
 
 #: What is counted in each process for itself. All else of a snapshot is the same in all, and the parent knows it best.
 ADDED = frozenset(
-    {"connections", "websockets", "active", "idle_connections", "tunnels", "requests", "errors", "durations"}
+    {"connections", "websockets", "active", "idle_connections", "tunnels", "queued", "requests", "errors", "durations"}
 )
 
 
