@@ -86,6 +86,13 @@ class Program(MultiService):
             self.upgrading.serve()
         self.notifier.tell(READY=1, STATUS="Serving")
 
+    def reloads(self, begins: bool) -> None:
+        """Another configuration is being loaded, or was, or not."""
+        if begins:
+            self.notifier.reloading()
+        else:
+            self.notifier.tell(READY=1, STATUS="Serving")
+
     def stopService(self) -> Deferred[Any]:
         self.notifier.tell(STOPPING=1, STATUS="Draining")
         undo = on_second_signal(self._reactor, self.hurry)

@@ -205,7 +205,7 @@ def _run(program: Any, serving: _Serving, options: Options, reactor: Any) -> Non
         return Deferred.fromCoroutine(admin.reconfigure(new.configuration.admin, partial(serving.apply, new)))
 
     read, current = partial(read_again, configuration.path, options.extensions), lambda: serving.proxy.configuration
-    serving.here.reloading = Reloading(read, current, apply, reactor)
+    serving.here.reloading = Reloading(read, current, apply, reactor, program.reloads)
     serving.here.reloading.setServiceParent(program)
 
 

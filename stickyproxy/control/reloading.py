@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyproxy.config.difference import difference
+from stickyproxy.config.process import Process
 from stickyproxy.config.specs import Configuration
 from stickyproxy.control.onsignal import OnSignal
 from stickyproxy.errors import StickyproxyError
@@ -124,7 +125,8 @@ def _refused(failure: Failure) -> None:
 def state_of(configuration: Configuration) -> State:
     """What the files of ``configuration`` are like now: its own and those that it names, also in directories."""
     found = []
-    for path in sorted(set(_paths(configuration))):
+    read = attrs.evolve(configuration, process=Process())  # what that names is made, not read
+    for path in sorted(set(_paths(read))):
         for each in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
             with suppress(OSError):
                 stat = each.stat()

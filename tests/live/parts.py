@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,9 +72,15 @@ def converse(
 class Program:
     """A running process. Its output (and errors) is read as it comes; ``wait_for`` waits for a part of it."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
         self.arguments = [str(argument) for argument in arguments]
-        self._cwd, self.env = cwd, env
+        self._cwd, self.env, self._descriptors = cwd, env, descriptors
         self._lines: list[str] = []
         self._said = threading.Condition()
         self._start()
@@ -85,6 +91,7 @@ class Program:
             self.arguments,
             cwd=self._cwd,
             env={**os.environ, **(self.env or {})},
+            pass_fds=self._descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -112,7 +112,7 @@ def test_delay(start: Callable[..., Proxy]) -> None:
 
 
 def test_systemd_is_told(start: Callable[..., Proxy], tmp_path: Path) -> None:
-    """Ready when it listens, alive all the while, stopping when it drains."""
+    """Ready when it listens, and when it has reloaded, alive all the while, stopping when it drains."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
         ear.bind(str(tmp_path / "notify"))
         ear.settimeout(20)
@@ -127,6 +127,9 @@ def test_systemd_is_told(start: Callable[..., Proxy], tmp_path: Path) -> None:
         hear("^READY=1$")
         with relay(running):
             hear("^WATCHDOG=1$", 3)
+            running.process.send_signal(signal.SIGHUP)
+            hear(r"^RELOADING=1$\n^MONOTONIC_USEC=\d+$")
+            hear("^READY=1$", 2)
             running.process.send_signal(signal.SIGTERM)
             hear("^STOPPING=1$")
             heard = ""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
-from clients import all_of, configuration, port_of, wait_until
-from parts import Backend, Program, Proxy
+from clients import all_of, body_of, configuration, port_of, read_all, wait_until
+from parts import Backend, Program, Proxy, converse
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed
 
@@ -128,3 +130,49 @@ def test_upgrade_under_load(
     assert "Taken over from process" in new.log and "Server Shut Down." in old.log
     assert re.search("Traceback|Unhandled", old.log + new.log) is None
     old.stop()
+
+
+def test_the_new_one_cannot_start(
+    program: Callable[..., Program], proxy: Callable[..., Proxy], backends: Callable[..., list[Backend]]
+) -> None:
+    """It says why and ends, and the old one goes on; a better one takes over, a Unix socket and sessions included."""
+    good = configuration(
+        backends("a", "b"),
+        'process.takeover = "door"',
+        'cluster.app.affinity.by = "header:X-User"',
+        'frontend.local.listen = "unix:local"',
+        'frontend.local.cluster = "app"',
+        cookie=False,
+    )
+    old = proxy(good)
+    port, door, local = port_of(old), old.directory / "door", old.directory / "local"
+
+    def served(user: str, address: Path | None = None) -> str:
+        request = f"GET / HTTP/1.1\r\nHost: x\r\nX-User: {user}\r\nConnection: close\r\n\r\n".encode()
+        if address is None:
+            return str(body_of(converse(port, request))["backend"])
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(address))
+            connection.sendall(request)
+            return str(body_of(read_all(connection))["backend"])
+
+    users = [f"user {number}" for number in range(9)]
+    homes = [served(user) for user in users]
+    inode = local.stat().st_ino
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        more = f'frontend.more = {{ listen = "tcp:{taken.getsockname()[1]}:interface=127.0.0.1", cluster = "app" }}\n'
+        old.config.write_text(good + more)
+        bad = program(*old.arguments, cwd=old.directory, env=old.env)
+        assert bad.process.wait(20) == 1
+    bad.wait_for("stickyproxy: frontend more cannot listen on .*: Address already in use", timeout=1)
+    assert [served(user) for user in users] == homes and door.exists() and "has taken over" not in old.log
+    old.config.write_text(good)
+    new = program(*old.arguments, cwd=old.directory, env=old.env)
+    assert old.process.wait(20) == -signal.SIGTERM or old.process.returncode == 0
+    new.wait_for("Taken over from process")
+    assert [served(user) for user in users] == homes == [served(user, local) for user in users]
+    assert local.stat().st_ino == inode and door.exists()
+    old.stop()
+    new.stop()
+    assert not local.exists() and not door.exists()
