@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from stickyproxy.config.process import Process
+from stickyproxy.control.onsignal import OnSignal
 from stickyproxy.control.signals import on_second_signal
 from stickyproxy.control.sockets import Sockets
 from stickyproxy.control.systemd import Notifier, Watchdog
@@ -66,6 +68,7 @@ class Program(MultiService):
             proxy.stopping.succeeded = True
 
         self.upgrading = Upgrading(path, sockets, stores, leaving, self._reactor, self.notifier)
+        OnSignal(signal.SIGUSR2, self.upgrading.start, self._reactor).setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         with _in_a_sentence():

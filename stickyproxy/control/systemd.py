@@ -23,10 +23,14 @@ class Notifier:
 
     def __init__(self, address: str | None) -> None:
         self.address = address
+        self.environment: dict[str, str] = {}  #: what a process has to have that is to take our place
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> Notifier:
-        return cls(environment.pop("NOTIFY_SOCKET", None))
+        kept = {key: environment[key] for key in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if key in environment}
+        notifier = cls(environment.pop("NOTIFY_SOCKET", None))
+        notifier.environment = kept
+        return notifier
 
     def tell(self, **states: str | int) -> None:
         """``tell(STATUS="fine", READY=1)``: see sd_notify(3) for what there is."""

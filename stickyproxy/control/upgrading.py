@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stickyproxy.control.handover import Handover
 from stickyproxy.control.sockets import Sockets
@@ -74,6 +78,15 @@ class Upgrading:
             except CannotTakeOver as error:
                 self._log.critical("Nobody can take over from here: {error}", error=error)
 
+    def start(self) -> None:
+        """Start what this process was started with: the version that is installed now, which will take over."""
+        program = [sys.executable, *sys.orig_argv[1:]]
+        environment = {**os.environ, **self._notifier.environment}
+        try:
+            self._reactor.spawnProcess(_Started(), sys.executable, program, environment, childFDs={0: 0, 1: 1, 2: 2})
+        except OSError as error:
+            self._log.error("A new process cannot be started: {error}", error=error)
+
     def stop(self) -> Deferred[Any]:
         """It is over."""
         return self._handover.stopService()
@@ -85,3 +98,12 @@ class Upgrading:
         self._leaving()
         with suppress(ReactorNotRunning):  # it stops already
             self._reactor.stop()
+
+
+class _Started(ProcessProtocol):
+    """A new process. If all goes well, it lives longer than this one."""
+
+    _log = Logger()
+
+    def processEnded(self, reason: Failure) -> None:
+        self._log.error("The new process has ended: {reason}", reason=reason.getErrorMessage())

@@ -97,6 +97,11 @@ def test_units(needs: Callable[[str], str], tmp_path: Path) -> None:
     assert secure.returncode == 0, secure.stdout + secure.stderr
 
 
+def test_units_let_tls_start() -> None:
+    """Memory that is written and run is what pyOpenSSL's callbacks are made of: forbidden, no TLS frontend starts."""
+    assert not re.search("^MemoryDenyWriteExecute=", (UNITS / "stickyproxy.service").read_text(), re.MULTILINE)
+
+
 def test_units_start_what_there_is() -> None:
     """The options of ``twistd`` in the service are ones that it has: what comes before our name, and what after."""
     text = (UNITS / "stickyproxy.service").read_text()

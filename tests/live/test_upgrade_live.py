@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -176,3 +177,26 @@ def test_the_new_one_cannot_start(
     old.stop()
     new.stop()
     assert not local.exists() and not door.exists()
+
+
+def test_by_signal(proxy: Callable[..., Proxy], backends: Callable[..., list[Backend]], tmp_path: Path) -> None:
+    """SIGUSR2: the running process starts another of what is installed now; systemd is told that it is the one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / "notify"))
+        ear.settimeout(20)
+        toml = configuration(backends("a"), 'process.takeover = "door"')
+        old = proxy(toml, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        old.process.send_signal(signal.SIGUSR2)
+        pid = int(old.wait_for(r"Process (\d+) has taken over")[0][1])
+        try:
+            assert old.process.wait(20) == -signal.SIGTERM or old.process.returncode == 0
+            answer = converse(port_of(old), b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert body_of(answer)["backend"] == "a"
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        told = "\n".join(iter(lambda: ear.recv(4096).decode(), "STOPPING=1\nSTATUS=Draining"))
+    assert re.findall(r"READY=1|MAINPID=\d+", told) in (
+        ["READY=1", f"MAINPID={pid}", "READY=1"],
+        ["READY=1", "READY=1", f"MAINPID={pid}"],
+    )
+    old.stop()
