@@ -237,7 +237,6 @@ def _serving(program: Any, options: Options, reactor: Any) -> _Serving:
 def _fail(reactor: Any, reason: str) -> None:
     """End the running program with status 1, in order."""
     _log.critical("{reason}", reason=reason)
-    sys.stderr.write(f"stickyproxy: {reason}\n")
     atexit.register(os._exit, 1)  # twistd knows no other status for a reactor that has run
     reactor.stop()
 

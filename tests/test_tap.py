@@ -15,7 +15,7 @@ from stickyproxy.config import Configuration, load
 from stickyproxy.config.named import Named
 from stickyproxy.extensions import find_extensions
 from stickyproxy.service import mistakes_of
-from stickyproxy.tap import Options, makeService
+from stickyproxy.tap import Options, makeService, summary
 
 ROOT = Path(__file__).parent.parent
 A = "a=tcp:127.0.0.1:9001"
@@ -128,6 +128,14 @@ def test_check(tmp_path: Path) -> None:
         f"{path}: fine (1 frontend, 2 clusters, 2 backends)",
     ]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("workers", "told"), [("3", ["process: 3 workers"]), ("1", [])])
+def test_check_tells_how_many_workers(tmp_path: Path, workers: str, told: list[str]) -> None:
+    """The summary has them where there are any beside the one process."""
+    path = tmp_path / "proxy.toml"
+    path.write_text(f"{MINIMAL}[process]\nworkers = {workers}\n")
+    assert summary(_configuration("--config", str(path))).splitlines()[:-5] == told
 
 
 @pytest.mark.parametrize("sample", ["tcp", "access", "minimal", "websocket"])
