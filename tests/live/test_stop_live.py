@@ -142,7 +142,7 @@ def test_systemd_is_told(start: Callable[..., Proxy], tmp_path: Path) -> None:
 def test_workers_drain(start: Callable[..., Proxy]) -> None:
     """With several workers each gives its clients their time; and a second signal reaches all of them."""
     running = start("workers = 2", 'drain = "1h"')
-    running.wait_for("Worker [12] serves", count=2)
+    running.wait_for("Worker [12] serves", count=2, timeout=40)
     with relay(running) as line, relay(running) as other:
         running.process.send_signal(signal.SIGTERM)
         running.wait_for(r"Draining \d connections, for up to 3600 s")
