@@ -179,11 +179,13 @@ class Fleet(MultiService):
 
     async def _equip(self, number: int, life: Life) -> None:
         """Give a process what it needs, and have it serve."""
+        life.kill_in(PATIENCE, "it did not begin to serve")
         served = b""
         while served != self._document:  # it may have been another one meanwhile
             served = self._document
             if not await self._tell(number, life):
                 return
+        life.spare()
         if self._wanted(number):
             if not self._served:
                 self._served = True

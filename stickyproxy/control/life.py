@@ -135,14 +135,21 @@ class Life(ProcessProtocol):
     def kill(self, reason: str) -> None:
         """End it at once, for that reason."""
         self._reason = self._reason or reason
-        self._late = None
+        self.spare()
         with suppress(ProcessExitedAlready):
             self._process.signalProcess(signal.SIGKILL)
 
     def kill_in(self, seconds: float, reason: str) -> None:
-        """End it, if it has not ended until then."""
-        if not self.ended.called and self._late is None:
+        """End it, if it has not ended until then, nor is spared."""
+        self.spare()
+        if not self.ended.called:
             self._late = self._reactor.callLater(seconds, self.kill, reason)
+
+    def spare(self) -> None:
+        """``kill_in`` no more."""
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        self._late = None
 
     def let_go(self) -> None:
         """It is to end: a worker does that when its parent is gone."""
@@ -183,8 +190,7 @@ class Life(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         self._log.ended()
         self._gone()
-        if self._late is not None:
-            self._late.cancel()
+        self.spare()
         if self._watch.running:
             self._watch.stop()
         self.let_go()
