@@ -18,8 +18,12 @@ run: $(VENV)/with-run ## install into .venv and start the demo; the URLs are pri
 	@$(BIN)/twistd -n --pidfile= stickyproxy --demo
 
 test: $(VENV)/with-test ## the whole test suite (ARGS="tests/sansio -k cookie" for a part)
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
-ifndef ARGS
+else
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --ignore=tests/live
+	@echo "With real programs"
+	@$(BIN)/python -m pytest tests/live
 	@echo "Again without uvloop: what goes through the connections of a real twistd"
 	@PYTHONPATH=$(CURDIR)/tests/no_uvloop $(BIN)/python -m pytest $(ON_EITHER:%=tests/live/test_%.py)
 endif

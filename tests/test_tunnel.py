@@ -242,6 +242,7 @@ def test_bytes_for_a_peer_that_reads_slowly():
         ("backend", text(b"masked", masked=True), [1014, 1002]),
         ("backend", b"\x80\x00", [1014, 1002]),
     ],
+    ids=["unmasked", "masked by nothing", "no frame", "masked", "unbegun"],
 )
 @pytest.mark.parametrize("bytewise", [False, True])
 def test_who_breaks_the_protocol_is_told(side, data, codes, bytewise):
