@@ -18,6 +18,8 @@ from stickyproxy.control.draining import Connection, Drain, Drains, Manner, Stag
 
 #: Seconds that connections just accepted have to say who they are for (a PROXY header), before all are drained.
 SETTLING = 0.25
+#: Looks at whether connections that were cut are gone, a hundredth of a second apart: not all transports go at once.
+TURNS = 20
 
 
 class Stoppable(Protocol):
@@ -78,6 +80,10 @@ class Stopping:
         progress = await self._drain.done
         if progress.stage == Stage.CUT.value and progress.cut:
             self._log.warn("{count} connections are cut", count=progress.cut)
+            for _ in range(TURNS):  # a reactor that ends closes them in peace, which says that all was said
+                if not subject.sockets():
+                    break
+                await deferLater(self._clock, 0.01)
 
     async def _wait(self, seconds: float) -> None:
         if not self._hurried:
