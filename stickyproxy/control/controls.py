@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -110,6 +110,8 @@ class Running(Measured, Protocol):
 
     configuration: Configuration
     drains: Drains
+
+    def connections(self) -> Iterable[Any]: ...
 
 
 class LocalControls:
@@ -216,7 +218,7 @@ class LocalControls:
         return await explain_request(request, self._proxy.configuration, self._proxy.clusters)
 
     async def drain(self, wanted: Mapping[str, Any], by: str) -> Report:
-        drain = drain_backend(self._proxy.drains, self._proxy.clusters, wanted)
+        drain = drain_backend(self._proxy.drains, self._proxy.clusters, wanted, self._proxy.connections)
         self._log.warn("The drain of {name} is begun by {by}", name=drain.subject.name, by=by)
         return drain_report(drain)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -15,6 +15,7 @@ from stickyproxy.control.drained import BackendSubject
 from stickyproxy.control.draining import Drain, Drains, Manner
 from stickyproxy.control.refusal import Refusal
 from stickyproxy.control.snapshot import Report
+from stickyproxy.member import Member
 
 #: Seconds that an answer may be waited for.
 LONGEST = 60.0
@@ -28,8 +29,13 @@ def drain_report(drain: Drain) -> Report:
     return {"id": progress.pop("name"), **progress, "ended": drain.ended}
 
 
-def drain_backend(drains: Drains, clusters: Mapping[str, Cluster], wanted: Mapping[str, Any]) -> Drain:
-    """Begin to drain ``backend`` of ``cluster``. Raises ``Refusal``."""
+def drain_backend(
+    drains: Drains,
+    clusters: Mapping[str, Cluster],
+    wanted: Mapping[str, Any],
+    connections: Callable[[], Iterable[Any]],
+) -> Drain:
+    """Begin to drain ``backend`` of ``cluster``; ``connections()`` are those of all clients. Raises ``Refusal``."""
     if unknown := sorted(wanted.keys() - {"cluster", "backend", "stay", "window", "deadline", "code"}):
         raise Refusal("invalid", f"unknown key {unknown[0]}")
     cluster, backend = wanted.get("cluster"), wanted.get("backend")
@@ -47,7 +53,11 @@ def drain_backend(drains: Drains, clusters: Mapping[str, Cluster], wanted: Mappi
         deadline=_seconds(wanted, "deadline", 30.0),
         code=code,
     )
-    return drains.start(BackendSubject(clusters[cluster], member), manner)
+
+    def serving(member: Member) -> list[Any]:
+        return [connection for connection in connections() if connection.is_served_by(member)]
+
+    return drains.start(BackendSubject(clusters[cluster], member, serving), manner)
 
 
 def find_drain(drains: Drains, id: str) -> Drain:
