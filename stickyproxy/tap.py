@@ -19,7 +19,6 @@ from twisted.python import usage
 
 from stickyproxy import __version__
 from stickyproxy.config import Configuration, document_at, from_tables, parse
-from stickyproxy.config.difference import difference
 from stickyproxy.control.controls import Controls, LocalControls
 from stickyproxy.control.cores import worker_count
 from stickyproxy.control.fleet import CannotResize
@@ -118,13 +117,13 @@ class Options(usage.Options):
         try:
             self.extensions = find_extensions()
             self.configuration = self._load()
-            from stickyproxy.service import read_again, trial
+            from stickyproxy.service import trial
 
             trial(self.configuration, self.extensions, files=self["check"])
             if self["plan"]:
-                new = read_again(Path(self["plan"]).absolute(), self.extensions).configuration
-                changes = difference(self.configuration, new)
-                sys.stdout.write("\n".join([*map(str, changes), f"{len(changes)} changes", ""]))
+                from stickyproxy.command.plans import told
+
+                sys.stdout.write("\n".join([*told(Path(self["config"]), Path(self["plan"])), ""]))
                 sys.exit(0)
         except StickyproxyError as errors:
             sys.stderr.write(f"{errors}\n")

@@ -73,6 +73,25 @@ def is_local(text: str) -> bool:
         return False
 
 
+def reached_at(text: str) -> tuple[str, int | None] | None:
+    """Where this machine reaches what the endpoint string of a listener names: an address and a port.
+
+    Of a Unix socket: its path and None. None: that is not in the text (``systemd:``, port 0).
+    """
+    kind, *arguments = _arguments(text)
+    named = dict(a.split("=", 1) for a in arguments if re.match(r"[a-zA-Z]+=", a))
+    plain = [re.sub(r"\\(.)", r"\1", a) for a in arguments if not re.match(r"[a-zA-Z]+=", a)]
+    if kind == "unix":
+        path = named.get("address") or (plain[0] if plain else "")
+        return (re.sub(r"\\(.)", r"\1", path), None) if path else None
+    port = named.get("port") or (plain[0] if plain else "")
+    if kind not in ("tcp", "tcp6") or not re.fullmatch("[0-9]{1,5}", port) or not int(port):
+        return None
+    interface = named.get("interface", "").replace("\\:", ":") or "".join(plain[1:2])
+    everywhere = {"": "::1" if kind == "tcp6" else "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+    return everywhere.get(interface, interface), int(port)
+
+
 def address_of(text: str) -> tuple[str, int] | None:
     """The host and the port that the endpoint string of a backend names; None for a kind that has none."""
     host = host_of(text)

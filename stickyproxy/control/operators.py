@@ -86,15 +86,15 @@ def _state(path: Path) -> tuple[int, ...] | None:
     return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
-def read_tokens(path: Path) -> list[tuple[str, str]]:
+def read_tokens(path: Path, *, trusted: bool = True) -> list[tuple[str, str]]:
     """Names and tokens of a file: a token in a line, with or without a name before it; ``#`` begins a comment.
 
-    Raises ``TokenFileError``, also where others than the owner may use it, or somebody else owns it.
+    Raises ``TokenFileError``, also where others than the owner may use it, or (``trusted``) somebody else owns it.
     """
     try:
         with path.open("rb") as file:
             about = os.fstat(file.fileno())
-            _check_owner(path, about)
+            _check_owner(path, about, trusted)
             data = file.read(_LARGEST + 1)
     except OSError as error:
         raise TokenFileError(f"{path}: the tokens cannot be read: {error.strerror}") from error
@@ -116,11 +116,11 @@ def read_tokens(path: Path) -> list[tuple[str, str]]:
     return tokens
 
 
-def _check_owner(path: Path, about: os.stat_result) -> None:
+def _check_owner(path: Path, about: os.stat_result, trusted: bool) -> None:
     mode = stat.S_IMODE(about.st_mode)
     if not stat.S_ISREG(about.st_mode):
         raise TokenFileError(f"{path}: is no plain file")
     if mode not in (0o600, 0o400):
         raise TokenFileError(f"{path}: the mode of this secret is {mode:04o}, not 0600 or 0400; run: chmod 600 {path}")
-    if about.st_uid not in (0, os.geteuid()):
+    if trusted and about.st_uid not in (0, os.geteuid()):
         raise TokenFileError(f"{path}: belongs to another user (uid {about.st_uid}): make it the proxy's, or root's")

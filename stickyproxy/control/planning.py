@@ -21,9 +21,14 @@ SAMPLE = 1000
 
 
 def plan(
-    old: Configuration, new: Configuration, clusters: Mapping[str, Cluster], frontends: Mapping[str, Serving]
+    old: Configuration,
+    new: Configuration,
+    clusters: Mapping[str, Cluster] | None = None,
+    frontends: Mapping[str, Serving] | None = None,
 ) -> Report:
     """What would follow if ``new`` came after ``old``, by which ``clusters`` and ``frontends`` run.
+
+    Without those, all that is open or bound is None, and ``moved_share`` is empty.
 
     ``changes``: a list of tables with ``key``, ``change``, ``before``, ``after`` and ``text``. ``backends``: those that
     go away, each with ``cluster``, ``id``, the policy ``on_removal``, ``requests`` and ``tunnels`` that are open, and
@@ -36,19 +41,24 @@ def plan(
     return {
         "changes": [_change(change) for change in difference(old, new)],
         "backends": [
-            _leaving(spec, wanted.get(spec.name), backend, clusters[spec.name])
+            _leaving(spec, wanted.get(spec.name), backend, clusters)
             for spec in old.clusters
             for backend in _removed(spec, wanted.get(spec.name))
         ],
         "frontends": [
-            {"name": f.name, "on_removal": f.on_removal, "connections": len(frontends[f.name].connections)}
+            {
+                "name": f.name,
+                "on_removal": f.on_removal,
+                "connections": None if frontends is None else len(frontends[f.name].connections),
+            }
             for f in old.frontends
             if f.name not in {each.name for each in new.frontends}
         ],
         "moved_share": {
             spec.name: share
             for spec in old.clusters
-            if spec.name in wanted and IRankingAffinity.providedBy(clusters[spec.name].affinity)
+            if clusters is not None and spec.name in wanted
+            if IRankingAffinity.providedBy(clusters[spec.name].affinity)
             if (share := moved_share(spec.backends, wanted[spec.name].backends))
         },
         "listen": sorted(endpoints[1] - endpoints[0]),
@@ -59,22 +69,23 @@ def plan(
 def lines(report: Report) -> list[str]:
     """A plan for people; one line where nothing would change."""
     told = [change["text"] for change in report["changes"]]
-    told += [
-        "backend {id} of {cluster} goes: {requests} requests and {tunnels} tunnels are open (on_removal: "
-        "{on_removal}), {sessions} sessions to be bound anew".format_map({**each, "sessions": _count(each["sessions"])})
-        for each in report["backends"]
-    ]
-    told += [
-        "frontend {name} goes: {connections} connections are open (on_removal: {on_removal})".format_map(each)
-        for each in report["frontends"]
-    ]
+    told += [_goes(each) for each in report["backends"]]
+    for each in report["frontends"]:
+        count = each["connections"]
+        open_ = "" if count is None else f": {count} connections are open"
+        told.append(f"frontend {each['name']} goes{open_} (on_removal: {each['on_removal']})")
     shares = report["moved_share"].items()
     told += [f"cluster {name}: {share:.1%} of the keys come to another backend" for name, share in shares]
     return told or ["nothing would change"]
 
 
-def _count(sessions: int | None) -> str:
-    return "the" if sessions is None else str(sessions)
+def _goes(each: Report) -> str:
+    head, policy = f"backend {each['id']} of {each['cluster']} goes", f"(on_removal: {each['on_removal']})"
+    if each["requests"] is None:
+        return f"{head} {policy}"
+    sessions = "the" if each["sessions"] is None else each["sessions"]
+    open_ = f"{each['requests']} requests and {each['tunnels']} tunnels are open"
+    return f"{head}: {open_} {policy}, {sessions} sessions to be bound anew"
 
 
 def moved_share(old: Iterable[Backend], new: Iterable[Backend]) -> float:
@@ -105,13 +116,17 @@ def _removed(old: ClusterSpec, new: ClusterSpec | None) -> list[Backend]:
     return [backend for backend in old.backends if (backend.id, backend.endpoint) not in stay]
 
 
-def _leaving(old: ClusterSpec, new: ClusterSpec | None, backend: Backend, cluster: Cluster) -> Report:
+def _leaving(
+    old: ClusterSpec, new: ClusterSpec | None, backend: Backend, clusters: Mapping[str, Cluster] | None
+) -> Report:
+    report = {"cluster": old.name, "id": backend.id, "on_removal": (new or old).on_removal}
+    if clusters is None:
+        return {**report, "requests": None, "tunnels": None, "sessions": None}
+    cluster = clusters[old.name]
     member = cluster.members[backend.id]
     stays = new is not None and any(each.id == backend.id for each in new.backends)
     return {
-        "cluster": old.name,
-        "id": backend.id,
-        "on_removal": (new or old).on_removal,
+        **report,
         "requests": member.active - len(member.tunnels),
         "tunnels": len(member.tunnels),
         "sessions": 0 if stays else session_count(cluster, backend.id),

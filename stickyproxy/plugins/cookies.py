@@ -141,7 +141,7 @@ def _cookie(
     if preserve:  # behind what may set it once more
         manners.append(preserving(name.encode()))
     manners += [manner for manner, wanted in ((post_only, postonly), (not_cached, nocache)) if wanted]
-    tokens = _tokens(cluster, key_ring, clock, random, name, encrypt, bind_to, idle, lifetime, max_age)
+    tokens = token_scheme(cluster, key_ring, clock, random, name, encrypt, bind_to, idle, lifetime, max_age)
     affinity: IAffinity = CookieAffinity(template, tokens, clock, manners=manners, indirect=indirect)
     return migrating(affinity, template, accept_cookies_of, backends) if accept_cookies_of else affinity
 
@@ -159,7 +159,7 @@ def _prefix(
 
     The client is bound when an answer sets the cookie, for as long as that says.
     """
-    return PrefixAffinity(name, _tokens(cluster, key_ring, clock, random, name, encrypt, bind_to), clock)
+    return PrefixAffinity(name, token_scheme(cluster, key_ring, clock, random, name, encrypt, bind_to), clock)
 
 
 def _rewrite(
@@ -172,7 +172,7 @@ def _rewrite(
     bind_to: _BindTo = None,
 ) -> RewriteAffinity:
     """The application sets the cookie, when and as it wants to; its value becomes the token."""
-    return RewriteAffinity(name, _tokens(cluster, key_ring, clock, random, name, encrypt, bind_to), clock)
+    return RewriteAffinity(name, token_scheme(cluster, key_ring, clock, random, name, encrypt, bind_to), clock)
 
 
 def _passive(name: _Theirs) -> PassiveAffinity:
@@ -200,18 +200,23 @@ def _learned(
     return LearnedAffinity(name, space or f"learned:{name}", sessions, clock)
 
 
-def _tokens(
+#: The options that say what tokens are like.
+TOKEN_OPTIONS = frozenset(("encrypt", "bind_to", "idle", "lifetime", "max_age"))
+
+
+def token_scheme(
     cluster: str,
     key_ring: KeyRing,
     clock: Callable[[], float],
     random: Random,
     name: str,
-    encrypt: bool,
-    bind_to: Literal["address", "tls"] | None,
+    encrypt: bool = False,
+    bind_to: Literal["address", "tls"] | None = None,
     idle: float | None = None,
     lifetime: float | None = None,
     max_age: float | None = None,
 ) -> Scheme:
+    """The tokens of a cookie with these options."""
     cookie = name.encode("ascii")
     if not encrypt and bind_to is None and idle is lifetime is max_age is None:
         return Tokens(key_ring, cluster, cookie)

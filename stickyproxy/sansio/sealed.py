@@ -36,7 +36,8 @@ from stickyproxy.sansio.tokens import TOKEN_SIZE, KeyRing, Tokens, looks_like_to
 
 #: What part of its idle time a token may have before it is renewed: renewing costs a Set-Cookie.
 RENEWED = 1 / 8
-_NEVER = 0xFFFFFFFF
+#: When a token ends that does not.
+NEVER = 0xFFFFFFFF
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _SIGNED, _ENCRYPTED = b"\x02", b"\x03"
 _SIGNED_SIZE, _ENCRYPTED_SIZE = 39, 48
@@ -60,7 +61,7 @@ def _tls_state(arrival: Arrival) -> bytes:
 PLACES: Mapping[str, PlaceOf] = {"address": _network, "tls": _tls_state}
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
     """What a genuine token says; times are in seconds since the epoch."""
 
     backend: str
@@ -104,9 +105,9 @@ class SealedTokens:
         self._former = Tokens(key_ring, cluster, cookie, capacity=1) if place_of is None else None
         self._clock = clock
         self._lifetime = lifetime
-        slack = idle * RENEWED if idle is not None else _NEVER
+        slack = idle * RENEWED if idle is not None else NEVER
         self._renew_after = slack
-        self._longest = min(idle + slack if idle is not None else _NEVER, max_age or _NEVER)
+        self._longest = min(idle + slack if idle is not None else NEVER, max_age or NEVER)
         self._place_of = place_of
         self._random_bytes = random_bytes
         self._said = lru_cache(maxsize=capacity)(self._read)  # what raises is not remembered: no forged token is
@@ -124,6 +125,13 @@ class SealedTokens:
             self._former.members(names)
         self._said.cache_clear()
 
+    def read(self, token: bytes, arrival: Arrival) -> Said | None:
+        """What ``token`` says, though its time may be over; None if it is not genuine, or not for this place."""
+        try:
+            return self._said(token, self._place(arrival))
+        except ValueError:
+            return None
+
     def recall(self, token: bytes, arrival: Arrival) -> str | None:
         said = self._good(token, arrival)
         return None if said is None else said.backend
@@ -138,7 +146,7 @@ class SealedTokens:
         self, backend_id: str, now: float, arrival: Arrival, former: bytes | None, lifetime: float | None
     ) -> bytes:
         said = self._good(former, arrival) if former is not None else None
-        until = float(_NEVER)
+        until = float(NEVER)
         if lifetime is not None:
             until = now + lifetime
         elif said is not None:
@@ -147,14 +155,14 @@ class SealedTokens:
             until = now + self._lifetime
         key = self._keys[0]
         told = b"".join(
-            (int(now).to_bytes(4, "big"), min(ceil(until), _NEVER).to_bytes(4, "big"), tag_of(key.secret, backend_id))
+            (int(now).to_bytes(4, "big"), min(ceil(until), NEVER).to_bytes(4, "big"), tag_of(key.secret, backend_id))
         )
         return base64.urlsafe_b64encode(self._seal(key, told, self._place(arrival)))
 
     def _place(self, arrival: Arrival) -> bytes:
         return b"" if self._place_of is None else self._place_of(arrival)
 
-    def _good(self, token: bytes, arrival: Arrival) -> _Said | None:
+    def _good(self, token: bytes, arrival: Arrival) -> Said | None:
         """What ``token`` says, if it is genuine, for this place and neither idle nor over."""
         try:
             said = self._said(token, b"" if self._place_of is None else self._place_of(arrival))
@@ -163,7 +171,7 @@ class SealedTokens:
         now = self._clock()
         return said if now < said.until and now - said.renewed <= self._longest else None
 
-    def _read(self, token: bytes, place: bytes) -> _Said:
+    def _read(self, token: bytes, place: bytes) -> Said:
         """What ``token`` says; ValueError if it is not genuine."""
         if not looks_like_token(token):
             raise ValueError
@@ -175,15 +183,15 @@ class SealedTokens:
                 told = _open(key, raw, place)
                 as_now = position == 0 and (raw[:1] == _ENCRYPTED) is (self._random_bytes is not None)
                 backend = key.tags.get(told[8:], GONE)
-                return _Said(backend, int.from_bytes(told[:4], "big"), int.from_bytes(told[4:8], "big"), as_now)
+                return Said(backend, int.from_bytes(told[:4], "big"), int.from_bytes(told[4:8], "big"), as_now)
         raise ValueError
 
-    def _read_former(self, token: bytes) -> _Said:
+    def _read_former(self, token: bytes) -> Said:
         said = self._former.read(token) if self._former is not None else None
         if said is None:
             raise ValueError
-        until = _NEVER if self._lifetime is None else min(_NEVER, said.issued + ceil(self._lifetime))
-        return _Said(said.backend, said.issued, until, False)
+        until = NEVER if self._lifetime is None else min(NEVER, said.issued + ceil(self._lifetime))
+        return Said(said.backend, said.issued, until, False)
 
     def _seal(self, key: _Key, told: bytes, place: bytes) -> bytes:
         if self._random_bytes is None:
