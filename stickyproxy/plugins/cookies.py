@@ -19,12 +19,13 @@ from stickyproxy.plugins.migrating import migrating
 from stickyproxy.sansio.affinity import (
     CookieAffinity,
     LearnedAffinity,
-    PassiveAffinity,
+    NamedAffinity,
     PrefixAffinity,
     RewriteAffinity,
 )
 from stickyproxy.sansio.affinity.manners import Manner, mirroring, not_cached, post_only, preserving
 from stickyproxy.sansio.cookies import CookieTemplate
+from stickyproxy.sansio.keys import find_key
 from stickyproxy.sansio.sealed import PLACES, SealedTokens
 from stickyproxy.sansio.tokens import KeyRing, Scheme, Tokens
 
@@ -175,12 +176,12 @@ def _rewrite(
     return RewriteAffinity(name, token_scheme(cluster, key_ring, clock, random, name, encrypt, bind_to), clock)
 
 
-def _passive(name: _Theirs) -> PassiveAffinity:
+def _passive(name: _Theirs) -> NamedAffinity:
     """The application sets the cookie, and its value is the name of a backend, as in the configuration.
 
     Nothing is signed: a client may choose any backend of the cluster by it.
     """
-    return PassiveAffinity(name)
+    return NamedAffinity(find_key(f"cookie:{name}"))
 
 
 def _learned(

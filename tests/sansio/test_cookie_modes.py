@@ -16,12 +16,13 @@ from stickyproxy.sansio.affinity import (
     ChainAffinity,
     CookieAffinity,
     LearnedAffinity,
-    PassiveAffinity,
+    NamedAffinity,
     PrefixAffinity,
     RewriteAffinity,
 )
 from stickyproxy.sansio.affinity.manners import mirroring, not_cached, post_only, preserving
 from stickyproxy.sansio.cookies import CookieTemplate
+from stickyproxy.sansio.keys import find_key
 from stickyproxy.sansio.sealed import PLACES, SealedTokens
 from stickyproxy.sansio.sessions import SessionTable
 from stickyproxy.sansio.tokens import KeyRing, Tokens
@@ -57,8 +58,8 @@ def by_rewriting() -> RewriteAffinity:
     return RewriteAffinity("ID", signed(), clock)
 
 
-def by_passive() -> PassiveAffinity:
-    return PassiveAffinity("ID")
+def by_passive() -> NamedAffinity:
+    return NamedAffinity(find_key("cookie:ID"))
 
 
 def by_learned() -> LearnedAffinity:

@@ -10,11 +10,9 @@ from stickyproxy.sansio.affinity.mcp import MCPAffinity
 from stickyproxy.sansio.affinity.migration import ForeignCookie, MigrationAffinity
 from stickyproxy.sansio.affinity.named import NamedAffinity
 from stickyproxy.sansio.affinity.none import NoAffinity
-from stickyproxy.sansio.affinity.passive import PassiveAffinity
-from stickyproxy.sansio.affinity.prefix import PrefixAffinity
-from stickyproxy.sansio.affinity.rewrite import RewriteAffinity
 from stickyproxy.sansio.affinity.sockjs import sockjs_session
 from stickyproxy.sansio.affinity.table import TableAffinity
+from stickyproxy.sansio.affinity.theirs import PrefixAffinity, RewriteAffinity
 
 __all__ = [
     "ApplicationAffinity",
@@ -28,7 +26,6 @@ __all__ = [
     "MigrationAffinity",
     "NamedAffinity",
     "NoAffinity",
-    "PassiveAffinity",
     "PrefixAffinity",
     "RewriteAffinity",
     "TableAffinity",
