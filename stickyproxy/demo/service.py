@@ -15,8 +15,11 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.web.server import Site
 
+from stickyproxy.config.admin import Admin
 from stickyproxy.config.named import Named
 from stickyproxy.config.specs import Cluster, Configuration, Frontend, FrontendTLS
+from stickyproxy.control.controls import LocalControls
+from stickyproxy.control.service import AdminService
 from stickyproxy.demo.backends import LineEchoFactory, make_root
 from stickyproxy.demo.certificate import write_certificate
 from stickyproxy.extensions import find_extensions
@@ -26,7 +29,7 @@ from stickyproxy.service import Proxy, build
 NAMES = ("amber", "jade", "violet")
 COOKIE = "SRV"
 _LOOPBACK = "127.0.0.1"
-_PORTS = {"http": 8080, "tcp": 8081, "https": 8443}
+_PORTS = {"http": 8080, "tcp": 8081, "https": 8443, "admin": 9900}
 # Longer than the proxy keeps an idle connection, so that it is the proxy that closes it.
 _KEEP_ALIVE = 120.0
 
@@ -50,10 +53,13 @@ class DemoService(MultiService):
             name: self._listen(_Site(root, timeout=_KEEP_ALIVE, reactor=self._reactor)) for name, root in roots.items()
         }
         echoes = {name: self._listen(LineEchoFactory(name)) for name in NAMES}
-        configuration = _configure(ports, pages, echoes, certificate)
-        build(configuration, self._reactor, find_extensions()).setServiceParent(self)
+        admin = Admin((_listening(ports["admin"]),), _write_token(Path(self._directory.name)))
+        configuration = _configure(ports, pages, echoes, certificate, admin)
+        proxy = build(configuration, self._reactor, find_extensions())
+        proxy.setServiceParent(self)
+        AdminService(admin, LocalControls(proxy, self._reactor), self._reactor).setServiceParent(self)
         super().startService()
-        _announce(ports)
+        _announce(ports, admin)
 
     async def _stop(self) -> None:
         await super().stopService()
@@ -95,7 +101,7 @@ class _Site(Site):
 
 
 def _configure(
-    ports: dict[str, int], pages: dict[str, int], echoes: dict[str, int], certificate: Path
+    ports: dict[str, int], pages: dict[str, int], echoes: dict[str, int], certificate: Path, admin: Admin
 ) -> Configuration:
     """The configuration that a file would have."""
     frontends = (
@@ -109,7 +115,15 @@ def _configure(
         Cluster("app", _backends(pages), affinity=affinity, keys=(secrets.token_bytes(32),)),
         Cluster("echo", _backends(echoes), affinity=Named("source")),
     )
-    return Configuration(frontends, clusters)
+    return Configuration(frontends, clusters, admin=admin)
+
+
+def _write_token(directory: Path) -> Path:
+    """A token for this run, in a file that nobody else may read; a terminal's output goes to who knows where."""
+    path = directory / "admin.token"
+    path.touch(0o600)
+    path.write_text(f"{secrets.token_hex(32)}\n")
+    return path
 
 
 def _backends(ports: dict[str, int]) -> tuple[Backend, ...]:
@@ -136,13 +150,14 @@ def _free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _announce(ports: dict[str, int]) -> None:
+def _announce(ports: dict[str, int], admin: Admin) -> None:
     """To the terminal itself: twistd makes log lines of what goes to ``sys.stdout``."""
     if sys.__stdout__ is not None:
         sys.__stdout__.write(
             "\nThe stickyproxy demo:\n"
             f"  HTTP   http://{_LOOPBACK}:{ports['http']}/\n"
             f"  HTTPS  https://{_LOOPBACK}:{ports['https']}/   (the certificate is self-made: your browser asks)\n"
-            f"  TCP    nc {_LOOPBACK} {ports['tcp']}\n\n"
+            f"  TCP    nc {_LOOPBACK} {ports['tcp']}\n"
+            f"  Admin  http://{_LOOPBACK}:{ports['admin']}/   (to change anything: the token in {admin.token_file})\n\n"
         )
         sys.__stdout__.flush()

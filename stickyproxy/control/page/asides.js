@@ -40,7 +40,7 @@ export function showCertificates({ snapshot }) {
     const days = daysLeft(each, snapshot.now);
     const state = standing(each, snapshot.now);
     if (state) node.dataset.state = state;
-    say(node.lastElementChild, days < 0 ? `ended ${clock(each.expires)}` : `${counted(days, "day")} left`);
+    say(node.lastElementChild, days < 0 ? `ended ${clock(each.expires)}` : days > 999 ? "for years" : `${counted(days, "day")} left`);
   });
 }
 

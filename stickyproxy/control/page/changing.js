@@ -34,9 +34,11 @@ form.onsubmit = async (event) => {
     if (!form.token.value.trim()) return refuse("A token is needed.");
     keepToken(form.token.value);
   }
+  const mine = act;
   first.disabled = true;
   try {
-    const result = await act();
+    const result = await mine();
+    if (act !== mine) return; // another one has been offered meanwhile
     token.hidden = true;
     told();
     if (!result) return dialog.close();
@@ -45,6 +47,7 @@ form.onsubmit = async (event) => {
     say(form.querySelector(".cancel"), "Close");
     problem.replaceChildren();
   } catch (refusal) {
+    if (act !== mine) return;
     if (refusal.status === 401) {
       keepToken("");
       token.hidden = false;

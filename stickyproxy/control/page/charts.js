@@ -32,6 +32,7 @@ export class Charts {
       this.shown = event.target.value;
       this.update();
     };
+    new ResizeObserver(() => this.plots.length && this.update()).observe(byId("plots"));
   }
 
   /** Colours have changed. */

@@ -38,10 +38,10 @@ const feed = new Feed((kind, value, more) => {
 
 function show() {
   const { snapshot } = world;
-  const from = snapshot.configuration ?? "no file";
+  const from = snapshot.configuration?.split("/").pop() ?? "no file";
   const processes = snapshot.processes.length > 1 ? `, ${snapshot.processes.length} processes` : "";
   say(byId("about"), `${snapshot.version}${processes}, up ${duration(snapshot.now - snapshot.started)}, ${from}`);
-  byId("about").title = `since ${clock(snapshot.started)}`;
+  byId("about").title = `since ${clock(snapshot.started)}\n${snapshot.configuration ?? ""}`;
   byId("reload").hidden = snapshot.configuration === null;
   showTrouble(world);
   showTiles(world);

@@ -25,17 +25,28 @@ export function showMap({ snapshot, figures, history }) {
   const [frontends, routes, clusters] = ["frontends", "routes", "clusters"].map((name) => place().querySelector(`.${name}`));
   const rows = routesOf(snapshot);
   list(frontends, Object.entries(snapshot.frontends), ([name]) => name, makeFrontend, updateFrontend);
-  list(routes, rows, (row) => row.key, (row) => el("li", {}, el("div", { class: "chip" }, el("code"))), (node, row) => {
+  list(routes, rows, (row) => row.key, (row) => el("li", {}, el("div", { class: "chip" }, el("code"), el("span", { class: "to soft" }))), (node, row) => {
     say(node.querySelector("code"), row.text);
+    say(node.querySelector(".to"), row.cluster === null ? "is answered 404" : `of ${row.frontend} to ${row.cluster}`);
     set(node, "data-key", row.key);
   });
-  list(clusters, Object.entries(snapshot.clusters), ([name]) => name, makeCluster, (node, item) => updateCluster(node, item, history, figures));
+  list(clusters, Object.entries(snapshot.clusters).sort(beside(rows)), ([name]) => name, makeCluster, (node, item) => updateCluster(node, item, history, figures));
   lines = rows.flatMap((row) => [
     [frontends.kept.get(row.frontend), routes.kept.get(row.key), row],
     ...(clusters.kept.has(row.cluster) ? [[routes.kept.get(row.key), clusters.kept.get(row.cluster), row]] : []),
   ]);
   draw();
   showKey(snapshot);
+}
+
+/** Clusters in the order of the routes that lead to them, so that few lines cross. */
+function beside(rows) {
+  const middle = new Map();
+  for (const cluster of new Set(rows.map((row) => row.cluster))) {
+    const places = rows.flatMap((row, number) => (row.cluster === cluster ? [number] : []));
+    middle.set(cluster, places.reduce((sum, number) => sum + number, 0) / places.length);
+  }
+  return ([a], [b]) => (middle.get(a) ?? rows.length) - (middle.get(b) ?? rows.length);
 }
 
 function makeFrontend([name]) {
@@ -72,7 +83,7 @@ function updateCluster(node, [name, cluster], history) {
 function draw() {
   const svg = place().querySelector("svg");
   const origin = svg.getBoundingClientRect();
-  if (!origin.width) return;
+  if (!origin.width) return; // a narrow screen has no lines
   const at = (node) => {
     const box = node.getBoundingClientRect();
     return { left: box.left - origin.left, right: box.right - origin.left, y: Math.round(box.top + box.height / 2 - origin.top) };

@@ -11,14 +11,21 @@ export function ready(known) {
   world = known;
   const frontends = Object.entries(world.snapshot.frontends).filter(([, each]) => each.protocol === "http");
   list(form.frontend, frontends, ([name]) => name, ([name]) => el("option", { value: name, text: name }));
-  list(byId("decides"), Object.entries(world.snapshot.clusters).slice(0, 6), ([name]) => name, ([name]) => el("p", {}, el("b", { text: name }), el("span")),
-    (node, [, cluster]) => say(node.lastElementChild, `: ${needed(cluster)}`));
+  const needs = new Map();
+  for (const [name, cluster] of Object.entries(world.snapshot.clusters)) {
+    const need = needed(cluster);
+    needs.set(need, [...(needs.get(need) ?? []), name]);
+  }
+  list(byId("decides"), needs, ([need]) => need, ([need]) => el("p", {}, el("b"), el("span", { text: `: ${need}` })),
+    (node, [, clusters]) => say(node.firstElementChild, some(clusters)));
   const cookies = cookieNames();
   form.headers.placeholder = cookies.length ? `${cookies[0]}=…    (or: Cookie: ${cookies[0]}=…)` : "X-User: alice";
 }
 
 const links = () => Object.values(world.snapshot.clusters).flatMap((cluster) => cluster.affinity);
 const cookieNames = () => [...new Set(links().map((link) => /^(?:cookie|learned) (.+)/.exec(link.name)?.[1]).filter(Boolean))];
+
+const some = (all) => all.slice(0, 4).join(", ") + (all.length > 4 ? ` and ${all.length - 4} more` : "");
 
 /** What has to be known of a client of this cluster. */
 function needed({ affinity }) {
