@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError
@@ -26,13 +26,25 @@ from stickyproxy.interfaces import (
 )
 from stickyproxy.layers import Layers, Select
 from stickyproxy.member import Member
-from stickyproxy.model import Arrival, Outcome, ResponseHead
+from stickyproxy.model import GONE, Arrival, Outcome, ResponseHead
 from stickyproxy.sansio.affinity.chain import ChainAffinity, hiding
 from stickyproxy.sansio.selection import Broken, Choice
 from stickyproxy.sansio.steering import Steering, steering
 
 _NONE, _KEPT, _AWAY = Outcome.NONE, Outcome.KEPT, Outcome.AWAY
 T = TypeVar("T")
+#: Clients who were not served by their own backend, that a cluster remembers.
+BREAKS = 20
+
+
+class Break(NamedTuple):
+    """A client who was not served by its own backend."""
+
+    when: float  #: by the clock of the members
+    client: str  #: its IP address
+    own: str  #: the backend's id; ``GONE`` where that is not known
+    served: str | None  #: who serves it instead
+    why: str  #: a word of ``Cluster.broken``
 
 
 class Cluster:
@@ -53,6 +65,7 @@ class Cluster:
         self.sessions: ISessionStore | None = None  #: where its affinity keeps them, if it does; set by who made that
         #: Clients that their own backend did not serve, by the reason: ``selection.REASONS``, ``down`` and ``lost``.
         self.broken: Counter[str] = Counter()
+        self.breaks: deque[Break] = deque(maxlen=BREAKS)  #: the last ones of them
         self.probing: IService | None = None  #: in ``api.cluster_of``: what probes it, to be started
         #: What probes and clients find of the members, where the configuration asks for that.
         self.health: ClusterHealth | None = None
@@ -186,19 +199,25 @@ class Cluster:
         if outcome is _NONE or (outcome is _KEPT and not self._renews):
             return None
         if choice.broken is not None:
-            self._count(choice.broken)
+            self._count(arrival, choice.broken, choice.candidate.id)
         return None if outcome is _AWAY else self.affinity.bind(arrival, choice.candidate.id)
 
-    def _count(self, broken: Broken) -> None:
+    def _count(self, arrival: Arrival, broken: Broken, served: str) -> None:
         """A client is served by another backend than its own."""
         member, why = self.members.get(broken.backend), broken.why
         if why == "unreachable" and member is not None and member.health is not None and member.health.down:
             why = "down"
         self.broken[why] += 1
+        self.breaks.append(Break(self._seconds(), arrival.client, broken.backend, served, why))
+
+    def lose(self, arrival: Arrival) -> None:
+        """A client is served by nobody, since its own backend cannot and no other may."""
+        self.broken["lost"] += 1
+        self.breaks.append(Break(self._seconds(), arrival.client, GONE, None, "lost"))
 
     def _steer(self, arrival: Arrival, choice: Choice[Member], wish: Steering) -> bytes | None:
         if choice.broken is not None:
-            self._count(choice.broken)
+            self._count(arrival, choice.broken, choice.candidate.id)
         if wish.to == "":
             return self.affinity.forget(arrival)
         if wish.to is None and choice.outcome is _AWAY:  # for as long as its own backend says, which is another

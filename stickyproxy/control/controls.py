@@ -155,7 +155,7 @@ class LocalControls:
             for frontend in self._proxy.configuration.frontends
             if spec.name in (frontend.cluster, *(route.cluster for route in frontend.routes))
         }
-        report = cluster_report(spec, cluster, leading)
+        report = cluster_report(spec, cluster, leading, self._now() - self._clock.seconds())
         sessions = _counts(cluster)
         backends: Report = {}
         now = self._now()

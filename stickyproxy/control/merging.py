@@ -10,6 +10,9 @@ ADDED = frozenset(
     {"connections", "websockets", "active", "idle_connections", "tunnels", "queued", "requests", "errors", "durations"}
 )
 
+#: Lists of what happened, each in one process; the newest of them all are told.
+JOINED = frozenset({"breaks"})
+
 
 def merge_snapshots(parent: dict[str, Any], workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One ``snapshot`` of the parent's and its workers': what is counted is added, and all ``processes`` are there."""
@@ -23,7 +26,10 @@ def _added(value: Any, others: Sequence[Any]) -> Any:
     merged = {}
     for key, item in value.items():
         found = [other[key] for other in others if isinstance(other, dict) and key in other]
-        if key not in ADDED or isinstance(item, dict):
+        if key in JOINED:
+            joined = [each for events in (item, *found) for each in events]
+            merged[key] = sorted(joined, key=lambda each: -each["when"])[: max(map(len, (item, *found)))]
+        elif key not in ADDED or isinstance(item, dict):
             merged[key] = _added(item, found)
         elif isinstance(item, list):
             merged[key] = [sum(column) for column in zip(item, *found, strict=True)]

@@ -6,7 +6,6 @@ Times are seconds since the epoch, durations seconds. ``docs/admin.md`` tells wh
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,11 +13,11 @@ import attrs
 from twisted.internet.interfaces import IAddress
 from twisted.python.reflect import qual
 
-from stickyproxy.cluster import Cluster
+from stickyproxy.cluster import Break, Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Frontend as FrontendSpec
 from stickyproxy.member import Member
-from stickyproxy.model import Backend
+from stickyproxy.model import GONE, Backend
 from stickyproxy.relay import Relay
 from stickyproxy.sansio.affinity import ApplicationAffinity, TableAffinity
 from stickyproxy.sansio.sessions import SessionTable
@@ -78,7 +77,7 @@ def address_text(address: Any) -> str:
 
 def frontend_report(spec: FrontendSpec, serving: Serving) -> Report:
     """One frontend. ``websockets`` are the tunnels among its ``connections``; for TCP these are all the same."""
-    kinds = Counter(map(type, serving.connections))
+    tunnels = sum(isinstance(each, Relay) for each in serving.connections)
     return {
         "protocol": spec.protocol,
         "tls": spec.tls is not None,
@@ -87,7 +86,7 @@ def frontend_report(spec: FrontendSpec, serving: Serving) -> Report:
         "cluster": spec.cluster,
         "routes": [{"host": route.host, "path": route.path, "cluster": route.cluster} for route in spec.routes],
         "connections": len(serving.connections),
-        "websockets": kinds[Relay] if spec.protocol == "http" else 0,
+        "websockets": tunnels if spec.protocol == "http" else 0,
     }
 
 
@@ -108,8 +107,11 @@ def _keeper(name: str, link: Any) -> str | None:
     return "client" if re.match(r"cookie\b", name) else None
 
 
-def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str]) -> Report:
-    """One cluster without its backends. ``routes``: the names of the frontends that lead to it."""
+def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str], ahead: float) -> Report:
+    """One cluster without its backends. ``routes``: the names of the frontends that lead to it.
+
+    ``ahead``: what is to be added to the time of the members' clock for that of the day.
+    """
     table = table_of(cluster)
     return {
         "balance": cluster.balancer_name,
@@ -119,6 +121,18 @@ def cluster_report(spec: ClusterSpec, cluster: Cluster, routes: Collection[str])
         "sessions": len(table) if table is not None else None,
         "queued": cluster.layers.limits.waiting(None),
         "group": spec.sessions.group,
+        "breaks": [_break_report(each, ahead) for each in reversed(cluster.breaks)],
+    }
+
+
+def _break_report(each: Break, ahead: float) -> Report:
+    own = each.own if each.own != GONE else None
+    return {
+        "when": round(each.when + ahead, 1),
+        "client": each.client,
+        "own": own,
+        "served": each.served,
+        "why": each.why,
     }
 
 

@@ -369,5 +369,5 @@ class Exchange:
     def _fail(self, error: HTTPError) -> None:
         self._over = True
         if type(error) is SessionLost:
-            self.cluster.broken["lost"] += 1
+            self.cluster.lose(self.arrival)
         self._client.failed(error)

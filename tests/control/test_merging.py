@@ -36,6 +36,16 @@ def test_counts_are_added_and_the_rest_is_the_parents() -> None:
     assert parent == _snapshot(1, 0, 0, why="it answers 404")
 
 
+def test_what_happened_in_any_process() -> None:
+    """Clients who lost their backend in any of the workers, the last ones first, and as many as one would tell."""
+    told = [{"breaks": [{"when": when, "client": str(when)} for when in times]} for times in ((), (9, 4), (7, 2, 1))]
+    merged = merge_snapshots(
+        {"processes": [1], "clusters": {"app": told[0]}},
+        [{"processes": [2], "clusters": {"app": each}} for each in told[1:]],
+    )
+    assert [each["when"] for each in merged["clusters"]["app"]["breaks"]] == [9, 7, 4]
+
+
 def test_a_drain_is_as_far_as_its_last_worker() -> None:
     """What is left, told and cut is added; it has ended when it has everywhere; the parent counts the sessions."""
     parent = {"id": "x", "stage": "done", "sessions": 7, "sockets": 0, "told": 0, "cut": 0, "ended": True}

@@ -6,27 +6,42 @@ import { daysLeft, standing } from "./now.js";
 const LINES = 200;
 /** Why a client was not served by its own backend: docs/metrics.md, sticky_broken_total. */
 const WHY = {
-  gone: "it is not in the configuration any more",
-  maintenance: "it is in maintenance",
-  drained: "its drain was over",
-  unreachable: "it could not be reached",
-  down: "it was down",
-  rebalanced: "it had far more than its share",
-  lost: "it was not there, and no other may serve the session",
+  gone: "is not in the configuration any more",
+  maintenance: "is in maintenance",
+  drained: "was drained",
+  unreachable: "could not be reached",
+  down: "was down",
+  rebalanced: "had far more than its share",
+  lost: "was not there, and no other may serve it",
 };
 
-export function showBroken({ figures, history }) {
-  if (!figures) return;
+export function showBroken({ snapshot, figures }) {
   const sums = {};
-  for (const { broken } of Object.values(figures.clusters)) {
+  for (const { broken } of Object.values(figures?.clusters ?? {})) {
     for (const [why, count] of Object.entries(broken)) if (count) sums[why] = (sums[why] ?? 0) + count;
   }
   const told = Object.entries(sums).sort((a, b) => b[1] - a[1]).map(([why, count]) => `${count.toLocaleString("en")} ${why}`);
   say(byId("broken").querySelector(".counts"), told.length ? `Since the start: ${told.join(", ")}.` : "Nobody, since the start.");
-  const age = performance.now() / 1000;
-  list(byId("broken").querySelector("ul"), history.broken, (each) => `${each.time} ${each.cluster} ${each.why}`, (each) =>
-    el("li", {}, el("b", { text: `${each.cluster}: ${counted(each.count, "client")}` }), el("span", { text: WHY[each.why] ?? each.why }), el("time")),
-  (node, each) => say(node.lastElementChild, `${duration(age - each.time)} ago`));
+  const last = Object.entries(snapshot.clusters).flatMap(([cluster, { breaks }]) => breaks.map((each) => ({ ...each, cluster })));
+  list(byId("broken").querySelector("ul"), together(last.sort((a, b) => b.when - a.when)), (each) => `${each.key} ${each.when}`, () =>
+    el("li", {}, el("b"), el("span"), el("time")), (node, each) => {
+    const [who, what, when] = node.children;
+    say(who, each.client + (each.count > 1 ? ` (${each.count} ×)` : ""));
+    say(what, `${each.cluster}: ${each.own ?? "its backend"} ${WHY[each.why] ?? each.why}${each.served ? `; ${each.served} serves it` : ""}`);
+    say(when, clock(each.when));
+    when.title = `${duration(snapshot.now - each.when)} ago`;
+  });
+}
+
+/** What happened to one client several times, once: as of the last time. */
+function together(breaks) {
+  const found = new Map();
+  for (const each of breaks) {
+    const key = [each.cluster, each.client, each.own, each.served, each.why].join(" ");
+    if (found.has(key)) found.get(key).count += 1;
+    else found.set(key, { ...each, key, count: 1 });
+  }
+  return [...found.values()].slice(0, 30);
 }
 
 export function showCertificates({ snapshot }) {

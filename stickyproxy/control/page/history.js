@@ -28,7 +28,6 @@ export class History {
     this.columns = new Map();
     this.recent = new Map(); // how often each bucket was hit, point by point
     this.served = new Map(); // requests of each backend, counted up
-    this.broken = []; // clients that their own backend did not serve: {time, cluster, why, count}
     this.last = null;
   }
 
@@ -41,7 +40,6 @@ export class History {
     if (step > 10) this.point(time - step / 2, figures, null, step); // a gap
     this.point(time, figures, before?.figures ?? null, step);
     this.count(figures);
-    if (before) this.breaks(figures, before.figures, time);
   }
 
   point(time, figures, before, step) {
@@ -100,16 +98,6 @@ export class History {
         this.served.set(key, counts);
       }
     }
-  }
-
-  breaks(figures, before, time) {
-    for (const [name, cluster] of Object.entries(figures.clusters)) {
-      for (const [why, count] of Object.entries(cluster.broken)) {
-        const more = count - (before.clusters[name]?.broken[why] ?? count);
-        if (more > 0) this.broken.unshift({ time, cluster: name, why, count: more });
-      }
-    }
-    this.broken.length = Math.min(this.broken.length, 50);
   }
 
   /** Columns of a cluster, or of all. */

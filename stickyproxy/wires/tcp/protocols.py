@@ -185,7 +185,7 @@ class FrontendProtocol(Protocol):
             why = "every backend of cluster {cluster} serves as many as it may"
         except SessionLost:
             if self._cluster is not None:
-                self._cluster.broken["lost"] += 1
+                self._cluster.lose(arrival)
         except CancelledError:  # the client left
             return
         self._connecting = None
