@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -156,6 +157,18 @@ def test_phone(demo: Demo, browser: Browser, dark: bool) -> None:
     assert browser.until("document.documentElement.scrollWidth") <= 360
     ground = browser.until("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(17, 18, 20)" if dark else "rgb(245, 244, 241)")
+
+
+def test_dashboard(demo: Demo) -> None:
+    """The demo has a dashboard where it says; the token is in a file that only I can read, and drains a backend."""
+    url, token = demo.proxy.wait_for(r"^  Admin +(http://\S+) .* the token in (\S+)\)")[0].groups()
+    with urllib.request.urlopen(url, timeout=20) as page:
+        assert b"Who serves this client?" in page.read()
+    assert Path(token).stat().st_mode & 0o777 == 0o600
+    fields = {"Authorization": f"Bearer {Path(token).read_text().strip()}", "Content-Type": "application/json"}
+    call = urllib.request.Request(url + "api/clusters/app/backends/jade", b'{"state": "drain"}', fields, method="PUT")
+    with urllib.request.urlopen(call, timeout=20) as answer:
+        assert json.load(answer)["state"] == "drain"
 
 
 def test_tcp_echo(demo: Demo) -> None:
