@@ -351,8 +351,8 @@ class WebSocketTunnel(Relay):
             self.to_client -= size
 
     def _miss(self, leg: Leg) -> None:
-        """``leg`` does not answer."""
-        leg.said = True
+        """``leg`` does not answer. Where it has left a frame unfinished, the other side cannot be told."""
+        leg.said = not leg.frames.left
         self._first = self._first or leg.side
         self._part(EndReason.SILENT, BAD_GATEWAY, GOING_AWAY)
         leg.transport.abortConnection()

@@ -392,6 +392,23 @@ def test_a_leg_is_kept_while_the_other_is_alive(side, code):
     assert end[3:5] == (Side(side), EndReason.SILENT)
 
 
+@pytest.mark.parametrize("missing", [200, 4])
+def test_who_falls_silent_within_a_frame_is_not_finished_by_us(missing):
+    """A backend stops in the middle of a frame, and does not answer: what the client has of it stays torn."""
+    joined = Joined(WebSocket(ping=1.0, pong=2.0))
+    message = text(b"x" * 300, masked=False)
+    joined.wait(2)
+    ((_, mark),) = joined.controls(joined.client)
+    joined.backend.deliver(message[:-missing])
+    sent = joined.client.written
+    while joined.client.connected:
+        joined.client.deliver(control_frame(PONG, mark, KEY))
+        joined.wait(1)
+    assert not joined.backend.connected
+    assert joined.client.written == sent and joined.client.aborted
+    assert [end[3:5] for end in joined.ends] == [(Side.BACKEND, EndReason.SILENT)]
+
+
 def test_no_ping_within_a_frame():
     """A ping waits for the boundary of a frame."""
     joined = Joined(WebSocket(ping=2.0, pong=30.0))
