@@ -136,8 +136,8 @@ class Listener(Service):
 
     def _listens(self, port: IListeningPort) -> IListeningPort:
         self.address = port.getHost()
-        self._reactor.callWhenRunning(self._tell, self.address)
         self.listening.callback(self.address)
+        self._reactor.callWhenRunning(self._tell, self.address)
         return port
 
     def _tell(self, address: IAddress) -> None:

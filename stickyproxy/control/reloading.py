@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import attrs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -60,6 +60,7 @@ class Reloading(MultiService):
         self.failed = 0  #: and how often one was not
         self._seen: State = ()  #: at the last look
         self._judged: State = ()  #: what was loaded last, or refused
+        self._turn = DeferredLock()
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
         OnSignal(signal.SIGHUP, self._hangup, reactor).setServiceParent(self)
@@ -75,7 +76,14 @@ class Reloading(MultiService):
         return maybeDeferred(super().stopService)
 
     async def reload(self) -> list[str]:
-        """Load the file. Returns what has changed, a line each. Raises as ``read`` and ``apply``: all is as it was."""
+        """Load the file. Returns what has changed, a line each. Raises as ``read`` and ``apply``: all is as it was.
+
+        One at a time, each from what the one before it has made.
+        """
+        changes: list[str] = await self._turn.run(lambda: Deferred.fromCoroutine(self._reload()))
+        return changes
+
+    async def _reload(self) -> list[str]:
         self._told(True)
         try:
             before = self._current()
@@ -97,6 +105,9 @@ class Reloading(MultiService):
         return changes
 
     def _hangup(self) -> None:
+        """Another one, unless one waits for its turn already, which reads the file later than now."""
+        if self._turn.waiting:
+            return
         Deferred.fromCoroutine(self.reload()).addErrback(_refused)
 
     def _watch(self) -> None:
