@@ -14,7 +14,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -153,28 +154,38 @@ def test_a_wrong_token(scene: Scene, ask: Callable[..., tuple[int, str, str]], t
     assert status == 4 and "chmod 600" in err and "x" * 32 not in err
 
 
-def test_a_drain_that_cuts(scene: Scene, ask: Callable[..., tuple[int, str, str]]) -> None:
-    """Who waits for a drain sees its progress, and the status tells that its deadline has passed."""
-    ask("up", "app", "b", "-c", "proxy.toml")
-    ask("up", "app", "a", "-c", "proxy.toml")
-    slow = [threading.Thread(target=scene.get, args=["/?seconds=2"]) for _ in range(2)]
-    for thread in slow:
-        thread.start()
-    busy = ""
+@contextmanager
+def busy(scene: Scene, ask: Callable[..., tuple[int, str, str]], seconds: int) -> Iterator[str]:
+    """A request takes so long; gives the backend that answers it."""
+
+    def get() -> None:
+        with suppress(OSError, HTTPException):
+            scene.get(f"/?seconds={seconds}")
+
+    thread = threading.Thread(target=get)
+    thread.start()
+    found: list[str] = []
     deadline = time.monotonic() + 15
-    while not busy and time.monotonic() < deadline:
+    while not found and time.monotonic() < deadline:
         backends = json.loads(ask("status", "--json", "-c", "proxy.toml")[1])["clusters"]["app"]["backends"]
-        busy = next((id for id, backend in backends.items() if backend["active"]), "")
-    status, out, err = ask("drain", "app", busy, "--wait", "--deadline", "500ms", "-c", "proxy.toml")
-    assert status == 1, out + err
-    assert "closing, " in err and f"backend {busy} of app: cut" in out
-    status, out, err = ask("drain", "app", busy, "--deadline", "1m", "-c", "proxy.toml", "--json")
-    assert (status, json.loads(out)["ended"]) == (0, False)
-    status, out, _ = ask("drain", "app", busy, "--cancel", "-c", "proxy.toml")
-    assert status == 0 and "cancelled" in out
-    assert ask("up", "app", busy, "-c", "proxy.toml")[0] == 0
-    for thread in slow:
-        thread.join()
+        found = [id for id, backend in backends.items() if backend["active"]]
+    yield found[0]
+    thread.join()
+
+
+def test_a_drain_that_cuts(scene: Scene, ask: Callable[..., tuple[int, str, str]]) -> None:
+    """Who waits for a drain sees its progress, and the status tells that its deadline has passed; one is cancelled."""
+    with busy(scene, ask, 60) as backend:
+        status, out, err = ask("drain", "app", backend, "--wait", "--deadline", "500ms", "-c", "proxy.toml")
+        assert status == 1, out + err
+        assert "closing, 1 sockets left" in err and f"backend {backend} of app: cut" in out and "1 cut" in out
+    assert ask("up", "app", backend, "-c", "proxy.toml")[0] == 0
+    with busy(scene, ask, 2) as backend:
+        status, out, err = ask("drain", "app", backend, "--deadline", "1m", "-c", "proxy.toml", "--json")
+        assert (status, json.loads(out)["ended"]) == (0, False)
+        status, out, _ = ask("drain", "app", backend, "--cancel", "-c", "proxy.toml")
+        assert status == 0 and "cancelled" in out
+    assert "up" in ask("set", "app", backend, "--weight", "1", "-c", "proxy.toml")[1]
 
 
 def test_mistakes_are_told_when_reloading(scene: Scene, ask: Callable[..., tuple[int, str, str]]) -> None:
