@@ -30,7 +30,7 @@ cluster = "shop"
 trusted_proxies = ["127.0.0.1"]
 routes = [{{ path = "/live/", cluster = "api" }}]
 [frontend.secure]
-listen = "tcp:0:interface=127.0.0.1"
+listen = "tcp:0:interface=127.0.0.1:backlog=64"
 cluster = "shop"
 [frontend.secure.tls]
 certificates = ["{certificate}"]

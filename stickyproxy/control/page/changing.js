@@ -108,7 +108,7 @@ function offerDrain(name, id, now, put) {
     now,
     el("p", { text: "It takes no new clients." }),
     radio("keep", "Its clients stay until they leave by themselves", true),
-    radio("close", "They are moved: open WebSockets are closed one after another, and what is left is cut after"),
+    radio("close", "They are moved at once: its WebSockets are closed one after another, and what is left is cut after"),
     el("label", { class: "row" }, deadline),
   ];
   offer(`${name} ${id}: drain`, content, "Drain", () => {

@@ -112,9 +112,9 @@ function actsOf(backend) {
 
 /** How far a drain is. */
 function showLeft(node, key, backend) {
-  node.hidden = backend.state !== "drain";
-  if (node.hidden) return most.delete(key);
   const left = backend.active + (backend.sessions ?? 0);
+  node.hidden = !(backend.state === "drain" || (backend.state === "maintenance" && left));
+  if (node.hidden) return most.delete(key);
   const all = Math.max(most.get(key) ?? 0, left);
   most.set(key, all);
   const [progress, text] = node.children;
