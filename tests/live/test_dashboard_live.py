@@ -253,7 +253,7 @@ def test_changes_need_the_token(scene: Scene) -> None:
     assert browser.until(f"{PROBLEM} !== 'A token is needed.' && {PROBLEM}") == "this token is nobody's"
     assert browser.until(ROW % ("shop", "a") + ".innerText.includes('up')")
     scene.confirm(TOKEN)
-    assert "nothing is left" in browser.until(
+    assert "nothing is open" in browser.until(
         f"/drain/.test({ROW % ('shop', 'a')}.innerText) && {ROW % ('shop', 'a')}.innerText"
     )
     browser.until("document.querySelector('#said').innerText.includes('shop a is drain')")

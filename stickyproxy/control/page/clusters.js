@@ -122,7 +122,8 @@ function showLeft(node, key, backend) {
   progress.value = all ? all - left : 1;
   progress.setAttribute("aria-label", `drain of ${key}`);
   const sessions = backend.sessions ? ` and ${counted(backend.sessions, "session")}` : "";
-  say(text, left ? `${backend.active} open${sessions} left` : "nothing is left");
+  const unknown = backend.sessions === null ? "; clients may still have its cookie" : "";
+  say(text, left ? `${backend.active} open${sessions} left` : `nothing is open${unknown}`);
 }
 
 // A link to a cluster opens it.

@@ -92,13 +92,13 @@ onToken(() => {
   say(byId("unlock"), hasToken() ? "Lock" : "Unlock…");
   if (byId("live").dataset.state === "locked") feed.again();
 });
-byId("unlock").onclick = () => {
-  if (!hasToken()) return lock();
+const forget = () => {
   keepToken("");
   say(byId("unlock"), "Unlock…");
 };
+byId("unlock").onclick = () => (hasToken() ? forget() : lock());
 byId("reload").onclick = () => offerReload(world.snapshot);
 
 // Pages that the browser keeps when they are left would go on with a token.
-addEventListener("pagehide", () => keepToken(""));
+addEventListener("pagehide", forget);
 feed.run();
