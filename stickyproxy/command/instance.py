@@ -96,7 +96,8 @@ class Instance:
             answer = connection.getresponse()
             return answer.status, answer.read()
         except ssl.SSLError as error:
-            raise Failure(f"{self.place}: {error.reason or error}; see --ca", Status.AWAY) from error
+            reason = getattr(error, "verify_message", None) or error.reason or error
+            raise Failure(f"{self.place}: its certificate is not believed: {reason}; see --ca", Status.AWAY) from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Failure(f"{self.place} cannot be reached: {reason}", Status.AWAY) from error
