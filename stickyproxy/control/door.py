@@ -90,6 +90,11 @@ class Door:
             self._refuse(address)
         return f"{name} at {address}"
 
+    def knows(self, fields: Fields) -> bool:
+        """Whether there is a right token; nothing follows from a wrong one."""
+        scheme, _, token = b", ".join(fields(b"authorization")).partition(b" ")
+        return scheme.lower() == b"bearer" and self._name(token.strip()) is not None
+
     def _name(self, token: bytes) -> str | None:
         return self._operators.name_of(token) if self._operators is not None else None
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,8 +30,8 @@ from stickyproxy.control.writing import pieces
 LARGEST, LARGEST_TOML = 64 * 1024, 4 * 1024 * 1024
 #: Bytes of a body that are read and thrown away for the sake of the answer.
 PATIENCE = 16 * 1024 * 1024
-#: Connections at a time, and seconds of silence that end one.
-CONNECTIONS, IDLE = 256, 60.0
+#: Connections at a time; seconds that one may be silent, or take for a whole request; and for taking an answer.
+CONNECTIONS, IDLE, SLOW = 256, 60.0, 300.0
 _STATUS = {"unknown": 404, "invalid": 422, "conflict": 409, "unavailable": 503}
 _ALWAYS = (
     ("Cache-Control", "no-store"),
@@ -65,6 +65,7 @@ class Request(http.Request):
     channel: Any
     content: Any
     _size = 0
+    _kept = LARGEST
 
     def __init__(self, channel: Any, site: Site) -> None:
         super().__init__(channel)
@@ -75,6 +76,8 @@ class Request(http.Request):
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()  # never a file
+        if length != 0 and self.site.door.knows(self._fields):
+            self._kept = LARGEST_TOML
         if length is not None and length > PATIENCE:
             self._size = length
             self.channel.loseConnection()
@@ -83,7 +86,7 @@ class Request(http.Request):
         self._size += len(data)
         if self._size > PATIENCE:
             self.channel.loseConnection()
-        elif self._size <= LARGEST_TOML:
+        elif self._size <= self._kept:
             self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -100,6 +103,9 @@ class Request(http.Request):
     # What goes.
 
     async def _process(self) -> None:
+        await self.channel.flowing()
+        if self._gone:
+            return
         try:
             found = await self._answer()
         except Problem as problem:
@@ -134,7 +140,7 @@ class Request(http.Request):
 
     def _body(self, route: Route) -> Any:
         """The content as ``route`` takes it. Raises ``Problem``."""
-        if self._size > (LARGEST_TOML if route.takes is TOML else LARGEST):
+        if self._size > (self._kept if route.takes is TOML else LARGEST):
             raise Problem(413, "the body is too large")
         data = self.content.getvalue()
         if route.takes is None:
@@ -219,17 +225,60 @@ def _refuse(constant: str) -> None:
 
 
 class _Channel(http.HTTPChannel):
-    """A connection that its site knows of."""
+    """A connection that its site knows of. Who does not take his answers gets no others, and is not read from."""
 
     site: Site
+    transport: Any
+    _begun = False  # a request has, since when its time runs
+    _late: IDelayedCall | None = None  # until when what was written is to be taken, if that is too much already
 
     def connectionMade(self) -> None:
         self.site.channels.add(self)
+        self._flow: list[Deferred[None]] = []
         super().connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
         super().connectionLost(reason)
+        self._flows()
+
+    def resetTimeout(self) -> None:  # noqa: N802 - Twisted's name
+        """A request has its time as a whole, from its first byte: it does not begin anew with each."""
+        if not self._begun:
+            self._begun = True
+            super().resetTimeout()
+
+    def requestDone(self, request: http.Request) -> None:  # noqa: N802 - Twisted's name
+        self._begun = False
+        super().requestDone(request)
+
+    async def flowing(self) -> None:
+        """As soon as there is room for an answer, or nobody to have it."""
+        if self._late is not None:
+            self._flow.append(Deferred())
+            await self._flow[-1]
+
+    def pauseProducing(self) -> None:
+        super().pauseProducing()
+        self._networkProducer.pauseProducing()  # also while a request is answered: what comes would be kept
+        if self._late is None:
+            self._late = self.callLater(SLOW, self._drop)
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        self._networkProducer.resumeProducing()
+        self._flows()
+
+    def _flows(self) -> None:
+        late, self._late = self._late, None
+        if late is not None and late.active():
+            late.cancel()
+        flow, self._flow = self._flow, []
+        for each in flow:
+            each.callback(None)
+
+    def _drop(self) -> None:
+        self.transport.abortConnection()
 
 
 class Site(http.HTTPFactory):

@@ -83,9 +83,9 @@ class Scene:
         answer: dict[str, Any] = json.loads(json.dumps(self.result(self.controls.snapshot())))
         return answer
 
-    def connect(self, host: str = "127.0.0.1") -> MemoryTransport:
+    def connect(self, host: str = "127.0.0.1", high_water: int | None = None) -> MemoryTransport:
         peer = IPv4Address("TCP", host, 40000)
-        return MemoryTransport(self.site.buildProtocol(peer), peer=peer)
+        return MemoryTransport(self.site.buildProtocol(peer), peer=peer, high_water=high_water)
 
     def ask(
         self,

@@ -175,6 +175,50 @@ def test_a_body_without_end(scene: Scene) -> None:
     assert told(less.written).status == 413
 
 
+def test_a_large_body_of_a_stranger_is_not_kept(scene: Scene) -> None:
+    """Only who has a token may have megabytes of ours, all others some kilobytes."""
+    stranger = scene.connect()
+    stranger.deliver(
+        b"POST /api/plan HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n" + b"#" * 2_999_999
+    )
+    (channel,) = scene.site.channels
+    assert channel.requests[0].content.getbuffer().nbytes < 100_000
+    stranger.deliver(b"#")
+    assert told(stranger.written).status == 401
+    fields = {"Content-Type": "application/toml"}
+    assert scene.ask("POST", "/api/plan", b"#" * 3_000_000, token=TOKEN, fields=fields).status == 503
+
+
+@pytest.mark.parametrize("slow", ["GET / HTTP/1.1", f"PUT {BACKEND} HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"])
+def test_a_request_byte_by_byte(scene: Scene, slow: str) -> None:
+    """A request that takes too long ends its connection: nobody keeps all of them with a byte now and then."""
+    transport = scene.connect()
+    for byte in slow[:12].encode():
+        transport.deliver(bytes((byte,)))
+        scene.clock.advance(10)
+        if transport.disconnecting:
+            break
+    assert transport.disconnecting
+
+
+def test_answers_wait_for_who_does_not_take_them(scene: Scene) -> None:
+    """A thousand requests in a row cost the memory of one answer, and come one after another as they are taken."""
+    transport = scene.connect(high_water=65536)
+    request = b"GET /vendor/uPlot.iife.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    transport.deliver(request * 1000)
+    for _ in range(100):
+        scene.clock.advance(0)
+    assert transport.unread < 300_000
+    for _ in range(100):  # nor is kept what is asked meanwhile
+        transport.deliver(request * 100)
+    assert sum(map(len, next(iter(scene.site.channels))._dataBuffer)) < 200_000
+    taken = sum(transport.drain().count(b"HTTP/1.1 200 OK") for _ in range(50))
+    assert taken > 50
+    scene.clock.advance(301)
+    transport.turn()
+    assert not transport.connected and not scene.site.channels
+
+
 def test_connections_are_bounded(scene: Scene) -> None:
     """The 257th connection is refused, and there is room again when one has ended."""
     some = [scene.connect() for _ in range(256)]
