@@ -154,6 +154,11 @@ class Cluster:
         selected = self.select(arrival, tried)
         return selected if selected is None or isinstance(selected, Choice) else await selected
 
+    async def would_choose(self, arrival: Arrival) -> Choice[Member] | None:
+        """As ``choose``, of somebody who does not come: nobody waits, and nobody's place is taken."""
+        selected = self.layers.would_select(arrival)
+        return selected if selected is None or isinstance(selected, Choice) else await selected
+
     async def reach(self, choice: Choice[Member], connect: Callable[[], Awaitable[T]]) -> T:
         """What ``connect`` gives, tried again for a while where it is the policy to wait for one's own backend."""
         until = self._seconds() + self._grace if self._grace and choice.outcome is _KEPT else 0.0

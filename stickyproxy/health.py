@@ -133,6 +133,11 @@ class AroundSelection:
             return _asked(selected)
         return _asked_later(selected)
 
+    def would_select(self, arrival: Arrival) -> Selected[Member]:
+        """Who would, if he had the patience."""
+        down = self.closed()
+        return self._select(arrival, down, down) if self._grace else self._select(arrival, down)
+
     def closed(self, tried: AbstractSet[str] = frozenset()) -> AbstractSet[str]:
         """The ids of those that are not to be asked."""
         return unavailable(self._health.members, self._health.down, tried, self._fail_open)

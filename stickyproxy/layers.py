@@ -16,6 +16,7 @@ from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.health import AroundSelection, ClusterHealth
 from stickyproxy.interfaces import IAffinity, IBalancer
 from stickyproxy.member import Member
+from stickyproxy.model import Arrival
 from stickyproxy.retries import Retries
 from stickyproxy.sansio.policy import Policies, PolicySelection
 from stickyproxy.sansio.selection import Selected, select
@@ -59,6 +60,11 @@ class Layers:
         self._out = bool(out)
         self._arrange()
         self.limits.changed()
+
+    def would_select(self, arrival: Arrival) -> Selected[Member]:
+        """Who would serve ``arrival``: nobody is let in on trial, or waits in line, for having asked."""
+        around = self._around if self._out else None
+        return self._select(arrival) if around is None else around.would_select(arrival)
 
     def set_limits(self, spec: ClusterSpec, share: tuple[int, int]) -> None:
         """The members may serve what ``spec`` says. ``share``: which process this is, from 0, and of how many."""

@@ -22,7 +22,7 @@ from stickyproxy.sansio.http1 import parse_request_head
 from stickyproxy.sansio.identity import Identity
 from stickyproxy.sansio.networks import Networks
 from stickyproxy.sansio.routing import RouteTable
-from stickyproxy.sansio.selection import Choice
+from stickyproxy.sansio.selection import Choice, has_room
 
 
 @attrs.frozen
@@ -110,11 +110,13 @@ async def explain_request(
     cluster = clusters[asked.cluster]
     why = [asked.route, *explain(asked, cluster)]
     try:
-        choice = await cluster.choose(asked.arrival)
+        choice = await cluster.would_choose(asked.arrival)
     except SessionLost as lost:
         return {**report, "why": [*why, f"answered {lost.status}: {lost.detail}"]}
     if choice is not None:
         report |= {"backend": choice.candidate.id, "outcome": choice.outcome.value}
+        if not has_room(choice.candidate):
+            why.append(f"{choice.candidate.id} serves as many as it may now: a client waits in line")
     return {**report, "why": [*why, verdict(choice, cluster)]}
 
 

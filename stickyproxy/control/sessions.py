@@ -18,6 +18,7 @@ from stickyproxy.control.snapshot import Report, kept_by, table_of
 from stickyproxy.model import Arrival, BackendState
 from stickyproxy.sansio.affinity import ApplicationAffinity, TableAffinity
 from stickyproxy.sansio.keys import bounded
+from stickyproxy.sansio.masking import SECRET_FIELDS, SECRETS, normal
 from stickyproxy.sansio.sessions import PINNED, Listed, SessionTable
 
 #: Sessions in one answer, and at most.
@@ -26,7 +27,7 @@ LIMIT, MOST = 100, 1000
 PLACES, KEYS = 200, 1000
 #: Affinities whose keys clients keep to themselves; what is not known is taken for one.
 _OPEN = frozenset(("source", "header", "query", "path", "host", "bearer", "sni", "tlv", "key", "client-certificate"))
-_SECRET_FIELDS = re.compile(r"header[ :](authorization|cookie|proxy-authorization)\b", re.IGNORECASE)
+_NAMED = re.compile(r"(header|query)[ :](\S+)")
 
 Pause = Callable[[], Awaitable[object]]
 
@@ -45,8 +46,16 @@ def key_report(key: bytes, names: Mapping[bytes, str]) -> Report:
     space, _, value = key.partition(b"\0")
     by = names.get(space + b"\0") or space.decode(errors="replace")
     kind = re.split("[ :/]", by, maxsplit=1)[0]
-    shown = kind in _OPEN and not _SECRET_FIELDS.match(by)
+    shown = kind in _OPEN and not _is_secret(by)
     return {"by": by, "key": _readable(kind, value) if shown else None, "fingerprint": fingerprint(key)}
+
+
+def _is_secret(by: str) -> bool:
+    """Whether it is a field or a parameter that no log may have either."""
+    found = _NAMED.match(by)
+    if found is None:
+        return False
+    return found[2].lower().encode() in SECRET_FIELDS if found[1] == "header" else normal(found[2]) in SECRETS
 
 
 def _readable(kind: str, value: bytes) -> str:

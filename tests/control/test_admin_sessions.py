@@ -67,6 +67,21 @@ def test_a_session_is_found(scene: Scene) -> None:
     }
 
 
+@pytest.mark.parametrize("by", ["header:X-API-Key", "header:Mcp-Session-Id", "query:access-token", "query:jsessionid"])
+def test_what_no_log_may_have_is_not_told_here(token_file: Path, by: str) -> None:
+    """A key that lets whoever has it be the client is told to nobody, though reading is open on this machine."""
+    tables = {**TABLES, "cluster": {**TABLES["cluster"], "app": {"affinity": by, "backends": BACKENDS}}}
+    scene = Scene(token_file, tables)
+    name = by.partition(":")[2]
+    field = f"{name}: hush-hush" if by.startswith("header") else "X: y"
+    target = f"/?{name}=hush-hush"
+    head = parse_request_head(f"GET {target} HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n".encode(), Limits())
+    scene.proxy.clusters["app"].affinity.bind(Arrival("192.0.2.1", False, head), "a")
+    (found,) = find(scene, "cluster=app")
+    assert found["keys"][0]["key"] is None and "hush" not in str(found)
+    assert find(scene, "key=hush-hush") == [found]
+
+
 def test_many_sessions_come_in_pages(scene: Scene) -> None:
     """Page by page I see each session once, also while others come and go."""
     for number in range(1500):
@@ -177,3 +192,29 @@ def test_why_a_client_is_where_it_is(scene: Scene) -> None:
     for headers in ([f"Cookie: {cookie}"], {"Cookie": cookie}):
         told = scene.ask("POST", "/api/explain", {"url": "http://x/kept/1", "headers": headers}).json()
         assert (told["cluster"], told["backend"], told["outcome"]) == ("kept", "a", "kept")
+
+
+def test_asking_takes_nobodys_place(token_file: Path) -> None:
+    """Whoever asks does not stand in the line of clients, and does not use up what is left to be tried."""
+    cluster = {
+        "eject": {"failures": 1, "time": "10s", "trials": 1},
+        "max_connections": 1,
+        "queue": {"size": 2},
+        "backends": {"a": "tcp:127.0.0.1:1", "b": {"endpoint": "tcp:127.0.0.1:2", "state": "drain"}},
+    }
+    scene = Scene(token_file, {**TABLES, "cluster": {**TABLES["cluster"], "app": cluster}})
+    app = scene.proxy.clusters["app"]
+    member = app.members["a"]
+    member.active = 1
+    for _ in range(3):
+        told = scene.ask("POST", "/api/explain", {"url": "http://x/"}).json()
+        assert told["backend"] == "a" and "a serves as many as it may now: a client waits in line" in told["why"]
+    assert app.layers.limits.waiting(None) == 0
+    member.active = 0
+    assert member.health is not None
+    member.health.lost("it is gone")
+    scene.clock.advance(11)
+    assert member.health.on_trial
+    for _ in range(3):
+        assert scene.ask("POST", "/api/explain", {"url": "http://x/"}).json()["backend"] == "a"
+    assert not member.health.down
