@@ -60,6 +60,8 @@ class Handover(Service):
         factory = Factory.forProtocol(lambda: Successor(self))
         factory.noisy = False
         port = _Door(os.fsencode(beside), factory, 5, 0o600, self.reactor)
+        if self.path.exists() and not self.path.is_socket():
+            raise CannotTakeOver(f"{self.path}: it is there, and no socket")
         umask = os.umask(0o177)
         try:
             with suppress(FileNotFoundError):

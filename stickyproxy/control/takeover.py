@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -87,7 +88,7 @@ class Predecessor:
         found = cls(connection)
         try:
             user = user_of(connection)
-            if user not in (None, 0, os.geteuid()) and os.geteuid() != 0:
+            if user not in (None, 0, os.geteuid()) and not (os.geteuid() == 0 and _is_place_of(path.parent, user)):
                 raise CannotTakeOver(f"{path}: it belongs to another user ({user})")
             found._take_sockets()
         except BaseException:
@@ -184,6 +185,12 @@ def user_of(connection: socket.socket) -> int | None:
         return None
     _, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return int(user)
+
+
+def _is_place_of(directory: Path, user: int) -> bool:
+    """Whether nobody but ``user`` and root could put something there: root takes over from the user it has become."""
+    about = directory.stat()
+    return about.st_uid in (0, user) and not about.st_mode & stat.S_IWOTH
 
 
 def written(session: Session) -> list[Any]:

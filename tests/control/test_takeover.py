@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -169,6 +171,33 @@ async def test_the_place_is_not_for_us(tmp_path: Path) -> None:
     handover = Handover(tmp_path / "missing" / "door", reactor, list, dict, print)
     with pytest.raises(CannotTakeOver, match="No such file or directory"):
         handover.startService()
+
+
+@ensureDeferred
+async def test_the_place_is_a_file(tmp_path: Path) -> None:
+    """A path that is a file of mine by mistake is told, and the file stays."""
+    path = tmp_path / "stickyproxy.toml"
+    path.write_text("mine")
+    with pytest.raises(CannotTakeOver, match="no socket"):
+        Handover(path, reactor, list, dict, print).startService()
+    assert path.read_text() == "mine" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else, and take over from somebody else")
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_a_stranger_in_a_place_for_everyone(tmp_path: Path, mode: int) -> None:
+    """Root takes over from the user that the proxy has become, but from nobody who may have come in between."""
+    path = tmp_path / "door"
+    tmp_path.chmod(mode)
+    program = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); os.setuid(65534); s.listen()\n"
+        'print(flush=True); c = s.accept()[0]; c.recv(9); c.sendall(b\'{"refused": "met"}\\n\'); c.recv(9999)'
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as stranger:
+        assert stranger.stdout is not None and stranger.stdout.readline()
+        with pytest.raises(CannotTakeOver, match="another user" if mode == 0o1777 else "met"):
+            Predecessor.find(path)
+        stranger.kill()
 
 
 def test_workers_change_sessions_too() -> None:
