@@ -64,8 +64,10 @@ class AccessLog(Service):
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Write a line for each of ``entries`` that is wanted."""
-        if self._share < 1 or not self._opens:
+        if self._share < 1:
             entries = [entry for entry in entries if self._wanted(entry)]
+        elif not self._opens:
+            entries = [entry for entry in entries if type(entry) is not OpenEntry]
         if not entries:
             return
         try:
@@ -104,5 +106,5 @@ class AccessLog(Service):
         """The share that is sampled, and all that should be rare."""
         if isinstance(entry, HTTPEntry):
             rare = entry.status >= 500 or entry.status == 101 or entry.outcome in _BROKEN
-            return rare or self._share >= 1 or self._chance() < self._share
+            return rare or self._chance() < self._share
         return self._opens or not isinstance(entry, OpenEntry)

@@ -24,7 +24,8 @@ from stickyproxy.interfaces import (
     IStreamInspector,
     IStrictAffinity,
 )
-from stickyproxy.model import GONE, UNTIL_CLOSE, Arrival, BackendState, RequestHead, ResponseHead
+from stickyproxy.model import GONE, UNTIL_CLOSE, Arrival, BackendState, Outcome, RequestHead, ResponseHead
+from stickyproxy.sansio.selection import Choice
 
 _IDS = ("a", "b", "c", "d")
 _GARBAGE = (b"", b"=", b";;;", b"\xff\x00\xfe", b"x" * 5000, b"a" * 44, b'"quoted"', b"a=b=c; a", "☃".encode())
@@ -46,6 +47,11 @@ class MemoryCandidate:
     limit: int | None = None  #: of ``active``
     backup: bool = False
     warming: float | None = None
+    kept: Choice[MemoryCandidate] = attrs.field(init=False, eq=False, repr=False)
+
+    @kept.default
+    def _keep(self) -> Choice[MemoryCandidate]:
+        return Choice(self, Outcome.KEPT)
 
 
 def make_arrival(number: int = 0, cookies: Sequence[bytes] = (), *, secure: bool = False) -> Arrival:

@@ -23,9 +23,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyproxy.interfaces import ICandidate
-from stickyproxy.model import Backend, BackendState, Side
+from stickyproxy.model import Backend, BackendState, Outcome, Side
 from stickyproxy.relay import EndReason, RelayEnd
 from stickyproxy.sansio.frames import BAD_GATEWAY
+from stickyproxy.sansio.selection import Choice
 
 if TYPE_CHECKING:
     from stickyproxy.exchange.connection import BackendConnection
@@ -56,6 +57,7 @@ class Member:
         "counts",
         "health",
         "id",
+        "kept",
         "limit",
         "since",
         "slow_start",
@@ -90,6 +92,7 @@ class Member:
         self.warming: float | None = None  #: since when it does
         #: Told when it serves one less or is in another state, where somebody may wait for that.
         self.awaited: LimitedSelection | None = None
+        self.kept = Choice(self, Outcome.KEPT)
         self._clock = clock
         self._idle: list[BackendConnection] = []
         self._reached = True  # the last time that somebody tried

@@ -47,6 +47,8 @@ class Outcome(enum.Enum):
     REBOUND = "rebound"  # recalled, but that backend is gone or unreachable: the balancer chose another
     AWAY = "away"  # the same, but the client stays bound to its own, which serves it again when it can
 
+    __hash__ = object.__hash__  # Enum's own is in Python, and asked for by every look-up
+
 
 class Peer(NamedTuple):
     """The far end of a connection. ``host`` is an IP address as text, or ``"unix"`` (then ``port`` is 0)."""

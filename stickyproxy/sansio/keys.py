@@ -166,20 +166,20 @@ def _query(name: str, part: Callable[[bytes | None], bytes | None] = bounded) ->
         if head is None:
             return None
         query = head.target.partition(b"?")[2]
-        if b"%" not in query:
+        if 0x25 not in query:
             padded = b"&" + query
             _, found, rest = padded.partition(mark)
             if (times := padded.count(start)) == 0 or (times == 1 and found):  # the usual way
                 return part(rest.partition(b"&")[0]) if found else None
         pairs = (pair.partition(b"=") for pair in query.split(b"&"))
-        values = {value for left, _, value in pairs if left == wanted or (b"%" in left and _decoded(left) == wanted)}
+        values = {value for left, _, value in pairs if left == wanted or (0x25 in left and _decoded(left) == wanted)}
         return part(_decoded(values.pop())) if len(values) == 1 else None
 
     return find_parameter
 
 
 def _decoded(text: bytes) -> bytes:
-    return unquote_to_bytes(text) if b"%" in text else text
+    return unquote_to_bytes(text) if 0x25 in text else text
 
 
 def _cookie(name: str) -> KeyFinder:

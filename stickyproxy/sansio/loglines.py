@@ -35,7 +35,10 @@ class Column(NamedTuple):
 _LOGGED = FieldNames((b"referer", b"user-agent"))
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+#: Makes another byte of each that is to be escaped, but of the one between values.
+_SPOIL = bytes(byte if byte in _SAFE or byte == 0x0A else byte ^ 1 for byte in range(256))
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_DECIMALS = [f".{number:03}" for number in range(1000)]  # a float written with three takes three times as long
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -238,29 +241,36 @@ def _texts(read: Callable[[Any, Mask], Value], mask: Mask, also: str, *, trusted
 
 
 def _combined(mask: Mask) -> Line:
-    """Written out, since it is what almost everyone has: four times as fast as a format."""
+    """Written out, since it is what almost everyone has: eight times as fast as a format."""
 
     def line(entry: Entry) -> str:
-        client, ended, outcome = entry.client, entry.ended, entry.outcome
-        request, status, sent, referer, agent, duration, request_id, rest = "TCP", "-", 0, "-", "-", 0.0, "-", ""
-        if not isinstance(entry, OpenEntry):
-            head, sent, duration, request_id = entry.head, entry.sent, entry.duration, _escaped(entry.request_id) or "-"
-            if entry.trace is not None:
-                rest = f" trace={entry.trace.trace}"
-            if isinstance(entry, RelayEntry):
-                if head is not None:
-                    request = f"WEBSOCKET {_escaped(mask(head.target))}"
-                rest = _ended(entry) + rest
+        status: int | str
+        status, sent, referer, agent, duration, request_id, rest = "-", 0, "", "", 0.0, "", ""
+        if isinstance(entry, HTTPEntry):
+            client, head, status, sent, ended, duration, cluster, backend, outcome, told, _, trace = entry
+            if head is None:
+                request, request_id = "-", _escaped(told)
             else:
-                status, request = str(entry.status), "-"
-                if head is not None:
-                    request = f"{head.method.decode()} {_escaped(mask(head.target))} HTTP/1.{head.minor}"
-                    page, program = _referer_and_agent(head)
-                    referer, agent = _escaped(mask(page)) or "-", _escaped(program) or "-"
+                page, program = _referer_and_agent(head)
+                texts = _all_escaped(head.method, mask(head.target), mask(page) if page else page, program, told)
+                method, target, referer, agent, request_id = texts
+                request = f"{method} {target} HTTP/1.{head.minor}"
+        else:
+            client, ended, trace, request = entry.client, entry.ended, None, "TCP"
+            cluster, backend, outcome = entry.cluster, entry.backend, entry.outcome
+            if isinstance(entry, RelayEntry):
+                sent, duration, trace, request_id = entry.sent, entry.duration, entry.trace, _escaped(entry.request_id)
+                if entry.head is not None:
+                    request = f"WEBSOCKET {_escaped(mask(entry.head.target))}"
+                rest = _ended(entry)
+        if trace is not None:
+            rest += f" trace={trace.trace}"
+        microseconds = round(duration * 1e6) if duration > 0 else 0  # clocks may be set back
+        ms = f"{microseconds // 1000}{_DECIMALS[microseconds % 1000]}"
         return (
-            f'{client} - - [{_stamp(int(ended))}] "{request}" {status} {sent} "{referer}" "{agent}" '
-            f"cluster={_word(entry.cluster)} backend={_word(entry.backend)} ms={duration * 1000:.3f} "
-            f"affinity={outcome.value} id={request_id}{rest}"
+            f'{client} - - [{_stamp(int(ended))}] "{request}" {status} {sent} "{referer or "-"}" "{agent or "-"}" '
+            f"cluster={_word(cluster)} backend={_word(backend)} ms={ms} "
+            f"affinity={outcome._value_} id={request_id or '-'}{rest}"
         )
 
     return line
@@ -268,14 +278,17 @@ def _combined(mask: Mask) -> Line:
 
 def _referer_and_agent(head: RequestHead) -> tuple[bytes, bytes]:
     """Both in one pass over the fields."""
-    found: dict[bytes, bytes] = {}
+    page = program = b""
     plain = head.plain
     for position in range(0, len(plain), 4):
         name = _LOGGED[plain[position]]
         if name is not None:
             value = plain[position + 2]
-            found[name] = found[name] + b", " + value if name in found else value
-    return found.get(b"referer", b""), found.get(b"user-agent", b"")
+            if name == b"referer":
+                page = page + b", " + value if page else value
+            else:
+                program = program + b", " + value if program else value
+    return page, program
 
 
 def _ended(relay: RelayEntry) -> str:
@@ -340,6 +353,16 @@ def _escaped(value: bytes) -> str:
     if value.translate(None, _SAFE):
         return "".join([_ESCAPES[byte] for byte in value])
     return value.decode("ascii")
+
+
+def _all_escaped(*values: bytes) -> list[str]:
+    """Each of them escaped; those in which there is nothing to be, which are almost all, cost one look together."""
+    joined = b"\n".join(values)
+    if joined.translate(_SPOIL) == joined:
+        texts = joined.decode().split("\n")
+        if len(texts) == len(values):
+            return texts
+    return [_escaped(value) for value in values]
 
 
 @lru_cache(maxsize=4096)

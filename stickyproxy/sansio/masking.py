@@ -58,9 +58,9 @@ def mask_of(parameters: Iterable[str]) -> Mask:
         return remembered(name) if len(name) <= 64 else remembered.__wrapped__(name)
 
     def mask(url: bytes) -> bytes:
-        if b"@" in url:
+        if 0x40 in url:  # bytes in bytes take eight times as long
             url = _USERINFO.sub(b"//" + MASKED + b"@", url)
-        return _masked(url, secret) if b"=" in url else url
+        return _masked(url, secret) if 0x3D in url else url
 
     return mask
 

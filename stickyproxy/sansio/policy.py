@@ -90,9 +90,9 @@ class PolicySelection(Generic[C]):
         if candidate is None or candidate.state is BackendState.MAINTENANCE or self._is_over(candidate):
             return self._choose(arrival, tried, bound)
         if bound not in tried:
-            return self._lighter(candidate, arrival, tried) or Choice(candidate, Outcome.KEPT)
+            return self._lighter(candidate, arrival, tried) or candidate.kept
         if bound in awaited:
-            return Choice(candidate, Outcome.KEPT)
+            return candidate.kept
         if self._policies.when_down == "fail":
             raise SessionLost("the backend of this session cannot be reached")
         if not self._policies.return_home:

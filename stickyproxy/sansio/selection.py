@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from collections.abc import Set as AbstractSet
 from types import EllipsisType
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from stickyproxy.errors import SessionLost
 from stickyproxy.interfaces import IAffinity, IBalancer, IRankingAffinity, IStrictAffinity
@@ -18,7 +18,6 @@ from stickyproxy.model import Arrival, BackendState, Outcome
 
 _NONE, _NEW, _KEPT, _REBOUND, _AWAY = Outcome  # a look-up in an enumeration costs ten times one in a module
 _UP, _, _MAINTENANCE = BackendState
-_new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
 
 class Candidate(Protocol):
@@ -44,6 +43,10 @@ class Candidate(Protocol):
 
     @property
     def backup(self) -> bool: ...
+
+    @property
+    def kept(self) -> Choice[Any]:
+        """It, for whoever is bound to it: made once, since it is what almost every request gets."""
 
     #: Since when it comes to its whole weight again (``sansio.sieve``), None: it has that.
     warming: float | None
@@ -103,7 +106,7 @@ def select(
     if isinstance(bound, str):
         candidate = members.get(bound)
         if candidate is not None and candidate.state is not _MAINTENANCE and bound not in tried:
-            return _new(Choice, (candidate, _KEPT, None))
+            return candidate.kept
     elif bound is not None:
         return _select_later(members, affinity, balancer, arrival, tried, bound)
     return choose(members, affinity, balancer, arrival, tried, bound)

@@ -117,6 +117,29 @@ def test_whatever_is_logged_is_one_readable_line(target: bytes, agent: bytes, cl
     assert list(rest) == ["cluster", "backend", "ms", "affinity", "id"]
 
 
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("byte", [*range(256)])
+def test_every_byte_is_escaped_wherever_it_stands(place: int, byte: int) -> None:
+    """What is looked at together is escaped as if each value had been alone."""
+    values = [b"target", b"agent", b"page"]
+    values[place] += bytes([byte])
+    plain = [b"user-agent", b": ", values[1], b"\r\n", b"Referer", b": ", values[2], b"\r\n"]
+    columns, _ = read(combined(entry(head_of()._replace(target=values[0], plain=plain))))
+    letter = chr(byte)
+    escaped = rf"\{letter}" if letter in '"\\' else letter if 0x20 <= byte < 0x7F else rf"\x{byte:02x}"
+    wanted = [*("target", "agent", "page")]
+    wanted[place] += escaped
+    assert [columns["request"], columns["agent"], columns["referer"]] == [f"GET {wanted[0]} HTTP/1.1", *wanted[1:]]
+
+
+@given(st.floats(0, 1e5))
+def test_milliseconds_have_three_places(seconds: float) -> None:
+    """A duration is told to the microsecond."""
+    _, rest = read(combined(entry()._replace(duration=seconds)))
+    assert re.fullmatch(r"\d+\.\d{3}", rest["ms"])
+    assert float(rest["ms"]) == pytest.approx(seconds * 1000, abs=0.00051)
+
+
 def test_a_websocket_tells_its_messages_and_its_code() -> None:
     """Where frames are followed, the line of a WebSocket has the code of its end, and the messages each way."""
     relay = RelayEntry(
