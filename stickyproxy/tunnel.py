@@ -39,6 +39,8 @@ from stickyproxy.sansio.ratelimit import Bucket
 from stickyproxy.sweep import NEVER, Sweep
 
 _NO_CARE = WebSocket()
+#: Bytes of a client's frame that has no payload: in a message it is as good as one, or nothing would bound it.
+_EMPTY = 6
 _NOT_NOW: frozenset[int] = frozenset()
 
 
@@ -130,10 +132,14 @@ class WebSocketTunnel(Relay):
         frames, at, begin, size = leg.frames, 0, 0, len(data)
         step, bucket = frames.step, leg.bucket
         while at < size:
-            fresh = not frames.left and not frames.within
+            begins, within = not frames.left, frames.within
             try:
                 end = step(data, at)
-                if bucket is not None and end > at and (fresh or frames.control is not None):
+                if (
+                    bucket is not None
+                    and begins
+                    and (end - at == _EMPTY or (end > at and (not within or frames.control is not None)))
+                ):
                     self._count(bucket)
             except Breach as breach:
                 self._pass(leg, data[begin:at])

@@ -293,6 +293,20 @@ def test_a_rate_lets_slow_talk_pass():
     assert joined.closes() == [1008, 1001]
 
 
+def test_fragments_of_nothing_are_bounded():
+    """A message of many fragments is one message; fragments without a byte are bounded, as no size of theirs is."""
+    joined = Joined(WebSocket(rate=MessageRate(10, 10.0, 10), message=1000))
+    joined.client.deliver(text(b"a", masked=True, fin=False))
+    joined.client.deliver(text(b"b", masked=True, fin=False, opcode=Opcode.CONT) * 100)
+    assert joined.closes() == [None, None]
+    empty = text(b"", masked=True, fin=False, opcode=Opcode.CONT)
+    joined.client.deliver(empty * 5 + empty[:2])
+    joined.client.deliver(empty[2:])
+    assert joined.closes() == [None, None]
+    joined.client.deliver(empty * 100)
+    assert joined.closes() == [1008, 1001]
+
+
 def test_silence_ends_with_a_close():
     """An idle WebSocket is told 1001 on both legs instead of being dropped."""
     joined = Joined()
