@@ -135,12 +135,8 @@ class WebSocketTunnel(Relay):
             begins, within = not frames.left, frames.within
             try:
                 end = step(data, at)
-                if (
-                    bucket is not None
-                    and begins
-                    and (end - at == _EMPTY or (end > at and (not within or frames.control is not None)))
-                ):
-                    self._count(bucket)
+                if bucket is not None and begins and end > at:
+                    _count(bucket, self._sweep, frames, within, end - at)
             except Breach as breach:
                 self._pass(leg, data[begin:at])
                 self._refuse(leg, breach.code, str(breach))
@@ -168,10 +164,6 @@ class WebSocketTunnel(Relay):
         if frames.left or frames.within or leg.held or bucket is not None or self._reason is not None:
             return _NOT_NOW
         return frames.whole
-
-    def _count(self, bucket: Bucket) -> None:
-        if not bucket.take(self._sweep.seconds()):
-            raise Breach("there are more messages than allowed", POLICY_VIOLATION)
 
     def _pass(self, leg: Leg, data: bytes) -> None:
         """``data`` came from ``leg`` and is for the other, if that has not been told goodbye."""
@@ -379,3 +371,10 @@ class WebSocketTunnel(Relay):
             return super()._activity()
         within = self._client.frames.within or self._backend.frames.within
         return self._messages(), super()._activity() if within else 0
+
+
+def _count(bucket: Bucket, sweep: Sweep, frames: Frames, within: bool, size: int) -> None:
+    """A frame begins, of which ``size`` bytes are there; ``within``: in a message. Raises ``Breach``."""
+    counts = not within or frames.control is not None or (size == _EMPTY and not frames.left)
+    if counts and not bucket.take(sweep.seconds()):
+        raise Breach("there are more messages than allowed", POLICY_VIOLATION)

@@ -298,6 +298,10 @@ def test_fragments_of_nothing_are_bounded():
     joined = Joined(WebSocket(rate=MessageRate(10, 10.0, 10), message=1000))
     joined.client.deliver(text(b"a", masked=True, fin=False))
     joined.client.deliver(text(b"b", masked=True, fin=False, opcode=Opcode.CONT) * 100)
+    for _ in range(100):
+        begun = text(b"c", masked=True, fin=False, opcode=Opcode.CONT)
+        joined.client.deliver(begun[:6])
+        joined.client.deliver(begun[6:])
     assert joined.closes() == [None, None]
     empty = text(b"", masked=True, fin=False, opcode=Opcode.CONT)
     joined.client.deliver(empty * 5 + empty[:2])

@@ -14,7 +14,10 @@ from stickyproxy.config.units import CloseReason, Count, Duration, OwnDuration, 
 
 @attrs.frozen
 class MessageRate:
-    """How much a client may say: a bucket of tokens for each WebSocket. Pings and the like count as messages, and so do empty fragments."""
+    """How much a client may say: a bucket of tokens for each WebSocket.
+
+    Pings and the like count as messages, and so do empty fragments.
+    """
 
     messages: Count = attrs.field(metadata=told("How many in the time `per`; one more is answered with a Close, 1008."))
     per: Duration = attrs.field(default=1.0, metadata=told("The time in which the bucket fills up by that number."))
