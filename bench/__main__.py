@@ -14,7 +14,7 @@ from bench import report
 from bench.cases import CASES, DEFAULT, Case, Options, missing_load
 from bench.machine import Cores
 from bench.processes import BenchError, workplace
-from bench.proxies import USUAL, Contender, stickyproxy
+from bench.proxies import EXTRAS, USUAL, Contender, stickyproxy
 from bench.run import Bench, Outcome
 from bench.targets import OURS
 
@@ -38,6 +38,14 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="every case")
     parser.add_argument("--only", action="append", metavar="PROXY", help="measure this one alone; repeatable")
     parser.add_argument("--reactor", action="append", default=[], help="measure stickyproxy on it too; repeatable")
+    parser.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        choices=EXTRAS,
+        dest="extras",
+        help="measure stickyproxy with it too; repeatable",
+    )
     parser.add_argument("--runs", type=int, default=Options().runs, help="measurements of each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=Options().seconds, help="of each one (default: %(default)s)")
     parser.add_argument("--size", type=size, default=Options().size, help="of a body in the case memory (default 2GiB)")
@@ -52,6 +60,7 @@ def _arguments() -> argparse.ArgumentParser:
 def contenders(chosen: argparse.Namespace) -> list[Contender]:
     """Who is measured, of all that can be: those that ``--only`` names, or all."""
     asked = [*USUAL, *(stickyproxy(reactor) for reactor in chosen.reactor)]
+    asked += [stickyproxy(extra=extra) for extra in chosen.extras]
     names = {one.name for one in asked}
     if unknown := set(chosen.only or ()) - names:
         raise BenchError(f"No such proxy: {', '.join(sorted(unknown))}. There are: {', '.join(sorted(names))}")

@@ -50,7 +50,7 @@ _STICKYPROXY = """\
 listen = ["tcp:{port}:interface=127.0.0.1"]
 protocol = "{protocol}"
 cluster = "app"
-access_log = false
+access_log = {access_log}
 {tls}
 [cluster.app]
 balance = "round-robin"
@@ -59,7 +59,10 @@ balance = "round-robin"
 [cluster.app.backends]
 a = "tcp:127.0.0.1:{a}"
 b = "tcp:127.0.0.1:{b}"
-"""
+{more}"""
+
+#: What ``--with`` adds to a stickyproxy that is measured beside the usual one.
+EXTRAS = ("metrics", "log")
 
 
 class Contender(NamedTuple):
@@ -124,8 +127,11 @@ def _haproxy(scene: Scene) -> Command:
     return Command([_in_sbin("haproxy") or "haproxy", "-db", "-f", str(file)])
 
 
-def stickyproxy(reactor: str | None = None) -> Contender:
-    """stickyproxy as its users run it, from this checkout, on ``twistd``'s choice of reactor or on ``reactor``."""
+def stickyproxy(reactor: str | None = None, extra: str | None = None) -> Contender:
+    """stickyproxy as its users run it, from this checkout, on ``twistd``'s choice of reactor or on ``reactor``.
+
+    ``extra``: with one of ``EXTRAS``, metrics (which ``[admin]`` has counted) or the access log.
+    """
 
     def command(scene: Scene) -> Command:
         file = scene.directory / "bench.toml"
@@ -138,13 +144,16 @@ def stickyproxy(reactor: str | None = None) -> Contender:
                 affinity='by = "source"' if scene.mode == "tcp" else 'by = "cookie"\nname = "SRV"',
                 a=scene.backends[0],
                 b=scene.backends[1],
+                access_log=f'{{ path = "{scene.directory / "access.log"}" }}' if extra == "log" else "false",
+                more=f'[admin]\nlisten = "unix:{scene.directory / "admin.sock"}"\n' if extra == "metrics" else "",
             )
         )
         chosen = [f"--reactor={reactor}"] if reactor else []
         arguments = [*_twistd(), "-n", "--pidfile=", "--logfile=-", *chosen, "stickyproxy", "--config", str(file)]
         return Command(arguments, {"PYTHONPATH": str(ROOT)})
 
-    name = f"stickyproxy ({reactor})" if reactor else "stickyproxy"
+    of_it = reactor or (extra and f"with {extra}")
+    name = f"stickyproxy ({of_it})" if of_it else "stickyproxy"
     return Contender(name, lambda mode: None, command, lambda: _distribution("stickyproxy"))
 
 

@@ -24,10 +24,14 @@ from bench.cases import CASES, DEFAULT, Options
 from bench.figures import percentile
 from bench.machine import Cores, cpu_seconds, parse_stat, resident, tree
 from bench.processes import BenchError, Command, workplace
+from bench.proxies import EXTRAS, stickyproxy
 from bench.run import Outcome, Row, Sample, rotated, sample_of
+from bench.scene import Scene
 from bench.sessions import costs
 from bench.sharing import admissions, rates, sessions
 from bench.websocket import Echo, Load, accept_token, frames
+from stickyproxy.config.reading import load
+from stickyproxy.extensions import find_extensions
 
 ROOT = Path(__file__).resolve().parent.parent
 HTTP = CASES["http"][0]
@@ -47,6 +51,17 @@ def bench(*arguments: str) -> subprocess.Popen[str]:
     """The bench as a user starts it."""
     command = [sys.executable, "-m", "bench", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("extra", [None, *EXTRAS])
+def test_what_is_measured_beside_the_usual(tmp_path: Path, extra: str | None) -> None:
+    """`--with metrics` has requests counted, `--with log` has them logged, and each is the only difference."""
+    one = stickyproxy(extra=extra)
+    assert one.name == ("stickyproxy" if extra is None else f"stickyproxy (with {extra})")
+    one.command(Scene("http", tmp_path, 8080, (8081, 8082), tmp_path / "none.pem"))
+    configuration = load(tmp_path / "bench.toml", find_extensions())
+    assert (configuration.admin is not None) is (extra == "metrics")
+    assert (configuration.frontends[0].access_log is not None) is (extra == "log")
 
 
 def test_stat_with_an_awkward_name() -> None:
