@@ -18,6 +18,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -236,6 +237,10 @@ class Proxy(Program):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         ran, ended_by_test = self.process.poll() is None, self.stopped
+        if ran:
+            self.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):  # it drains: the second signal ends that
+                self.process.wait(1)
         self.stop()
         if error is None:
             peaceful = "Server Shut Down." in self.log if ran else ended_by_test
