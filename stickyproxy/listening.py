@@ -89,6 +89,7 @@ class Listener(Service):
     ) -> None:
         self.listening: Deferred[IAddress] = Deferred()
         self.address: IAddress | None = None  #: where it listens, None: it does not
+        self.closed = False  #: it does not listen, though it is started
         self.frontend = frontend
         self.description = description
         self.switch = Switch(factory)
@@ -98,7 +99,7 @@ class Listener(Service):
 
     def privilegedStartService(self) -> None:
         """Listen, if it does not yet, while we may still have the privileges for it. Raises ``CannotListen``."""
-        if self._port is not None:
+        if self._port is not None or self.closed:
             return
         refusals: list[Failure] = []
         self._begin().addErrback(refusals.append)
@@ -110,13 +111,24 @@ class Listener(Service):
         self.privilegedStartService()
 
     async def open(self) -> None:
-        """Listen before it is started, and wait until it does. Raises ``CannotListen``."""
+        """Listen before it is started, or after ``close``, and wait until it does. Raises ``CannotListen``."""
         await self._begin()
+        self.closed = False
+
+    def close(self) -> Deferred[Any]:
+        """Listen no more until ``open``, started or not."""
+        self.closed = True
+        return self._end()
 
     def stopService(self) -> Deferred[Any]:
         """Listen no more; the connections that it has given away are none of its business."""
         super().stopService()
+        return self._end()
+
+    def _end(self) -> Deferred[Any]:
         port, self._port, self.address = self._port, None, None
+        if self.listening.called:
+            self.listening = Deferred()
         return Deferred.fromCoroutine(_stop(port)) if port is not None else succeed(None)
 
     def _begin(self) -> Deferred[None]:

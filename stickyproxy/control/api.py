@@ -75,11 +75,16 @@ _DRAIN = {"type": "object", "required": ["id", "stage", "ended", "sessions", "so
 _WAIT = {"wait": Parameter("A duration such as `30s`, of at most a minute.")}
 _DRAINING = {
     "type": "object",
-    "required": ["cluster", "backend"],
+    "oneOf": [{"required": [*keys]} for keys in (("cluster", "backend"), ("frontend",), ("process",))],
     "properties": {
         "cluster": {"type": "string"},
         "backend": {"type": "string"},
-        "stay": {"type": "string", "description": "For how long bound clients stay; else not at all."},
+        "frontend": {"type": "string"},
+        "process": {"const": True, "description": "All frontends."},
+        "stay": {
+            "type": "string",
+            "description": "For how long clients stay that are bound to the backend; else not at all.",
+        },
         "window": {"type": "string", "description": "Over which its WebSockets are closed."},
         "deadline": {"type": "string", "description": "After which the rest is cut; else 30 seconds."},
         "code": {"type": "integer", "description": "Of the Close frames."},
@@ -160,9 +165,11 @@ class _API:
         yield Route("PUT", path, self._change_session, text, gives=_SESSION, takes=_MOVE, changes=True, problems=_KEPT)
         text = "End a session: its client is a new one at its next request. The answer is the session as it was."
         yield Route("DELETE", path, self._forget_session, text, gives=_SESSION, changes=True, problems=_KEPT)
-        text = "Drain a backend: bound clients may stay for a while, then its WebSockets are closed over a window."
+        text = (
+            "Drain a backend, a frontend or the process: nobody new comes, and its WebSockets are closed over a window."
+        )
         yield Route("POST", "/api/drains", self._begin_drain, text, gives=_DRAIN, takes=_DRAINING, changes=True)
-        text = "End a drain: the backend is as before; who was told to go goes all the same."
+        text = "End a drain: all is as before, and a frontend listens again; who was told to go goes all the same."
         yield Route("DELETE", "/api/drains/{drain}", self._cancel_drain, text, gives=_DRAIN, changes=True)
         text = "What would change if this configuration were loaded, and what it would move. Nothing is changed."
         yield Route("POST", "/api/plan", self._plan, text, takes=TOML, changes=True, problems=_NO_FILE)

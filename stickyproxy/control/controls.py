@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -20,14 +20,14 @@ from stickyproxy import __version__
 from stickyproxy.cluster import Cluster
 from stickyproxy.config import Configuration, ConfigurationErrors
 from stickyproxy.config.specs import Cluster as ClusterSpec
-from stickyproxy.control.draining import Drains
-from stickyproxy.control.drains import drain_backend, drain_report, find_drain, wait_for
+from stickyproxy.control.drained import Elsewhere, nobody
+from stickyproxy.control.drains import Drainable, begin_drain, drain_report, end_drain, find_drain, wait_for
 from stickyproxy.control.explaining import explain_request
 from stickyproxy.control.metrics.families import Told
 from stickyproxy.control.metrics.reading import Measured, samples
 from stickyproxy.control.planning import lines, plan
 from stickyproxy.control.refusal import Refusal
-from stickyproxy.control.reloading import Reloading
+from stickyproxy.control.reloading import Loaded, Reloading
 from stickyproxy.control.sessions import ClusterSessions, list_sessions, session_change
 from stickyproxy.control.snapshot import (
     Report,
@@ -84,8 +84,9 @@ class Controls(Protocol):
         """Where a request would go, and why: ``url``, perhaps ``method``, ``headers``, ``address``, ``frontend``."""
 
     async def drain(self, wanted: Mapping[str, Any], by: str) -> Report:
-        """Begin to drain ``backend`` of ``cluster``; perhaps with ``stay``, ``window``, ``deadline``, ``code``.
+        """Begin to drain ``backend`` of ``cluster``, or a ``frontend``, or the ``process`` (True).
 
+        Perhaps with ``window``, ``deadline``, ``code``, and for a backend ``stay``. The others listen no more.
         The drain's report: ``id``, ``stage``, ``sessions`` and ``sockets`` that are left, whether it has ``ended``.
         """
 
@@ -96,7 +97,7 @@ class Controls(Protocol):
         """The report of one: as soon as it has ended, or (``wait`` is a duration) after that time."""
 
     async def cancel_drain(self, drain: str, by: str) -> Report:
-        """Everything is as before it began."""
+        """Everything is as before it began. A frontend, and the process, listens again also when it has ended."""
 
     async def plan(self, document: str | None = None) -> Report:
         """What would change with this configuration, None: with that of the file (``planning.plan``, and ``told``)."""
@@ -105,13 +106,10 @@ class Controls(Protocol):
         """Load the file; ``changes`` has a line for each. Refused where it is wrong: all is as it was."""
 
 
-class Running(Measured, Protocol):
+class Running(Measured, Drainable, Protocol):
     """What ``LocalControls`` needs of a running proxy: ``service.Proxy``."""
 
     configuration: Configuration
-    drains: Drains
-
-    def connections(self) -> Iterable[Any]: ...
 
 
 class LocalControls:
@@ -121,6 +119,7 @@ class LocalControls:
 
     def __init__(self, proxy: Running, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self.reloading: Reloading | None = None  #: what loads the file, if there is one
+        self.elsewhere: Elsewhere = nobody  #: what workers still have of what drains
         self._proxy = proxy
         self._clock = clock
         self._now = now
@@ -129,7 +128,10 @@ class LocalControls:
     async def snapshot(self) -> Report:
         proxy, specs = self._proxy, self._proxy.configuration
         path = specs.path
-        frontends = {spec.name: frontend_report(spec, proxy.frontends[spec.name]) for spec in specs.frontends}
+        frontends = {
+            spec.name: {**frontend_report(spec, proxy.frontends[spec.name]), "closed": spec.name in proxy.closed}
+            for spec in specs.frontends
+        }
         served = served_by(proxy.frontends.values())
         clusters = {
             spec.name: await self._cluster(spec, served) for spec in specs.clusters if spec.name in proxy.clusters
@@ -161,7 +163,7 @@ class LocalControls:
         now = self._now()
         for place, file in enumerate(spec.backends):
             if place % _AT_ONCE == _AT_ONCE - 1:
-                await self._pause()
+                await self.pause()
             if (member := cluster.members.get(file.id)) is not None:
                 served, probed = answered.get((spec.name, file.id)), spec.probe is not None
                 backends[file.id] = backend_report(member, file, sessions, now, probed=probed, served=served)
@@ -191,12 +193,12 @@ class LocalControls:
         return samples(self._proxy)
 
     async def sessions(self, query: Mapping[str, str]) -> Report:
-        return await list_sessions(self._proxy.clusters, query, self._pause)
+        return await list_sessions(self._proxy.clusters, query, self.pause)
 
     async def change_session(self, cluster: str, session: str, change: Mapping[str, Any], by: str) -> Report:
         sessions = ClusterSessions(self._cluster_named(cluster))
         backend, pinned = session_change(change, sessions.cluster)
-        changed = sessions.change(await sessions.find(session, self._pause), backend, pinned)
+        changed = sessions.change(await sessions.find(session, self.pause), backend, pinned)
         self._log.warn(
             "Session {session} of {cluster} is at {backend}, by {by}{pinned}",
             session=session,
@@ -209,7 +211,7 @@ class LocalControls:
 
     async def forget_session(self, cluster: str, session: str, by: str) -> Report:
         sessions = ClusterSessions(self._cluster_named(cluster))
-        listed = await sessions.find(session, self._pause)
+        listed = await sessions.find(session, self.pause)
         sessions.table.forget(listed.keys[0])
         self._log.warn("Session {session} of {cluster} is ended by {by}", session=session, cluster=cluster, by=by)
         return sessions.report(listed)
@@ -218,7 +220,7 @@ class LocalControls:
         return await explain_request(request, self._proxy.configuration, self._proxy.clusters)
 
     async def drain(self, wanted: Mapping[str, Any], by: str) -> Report:
-        drain = drain_backend(self._proxy.drains, self._proxy.clusters, wanted, self._proxy.connections)
+        drain = await begin_drain(self._proxy, wanted, self.elsewhere, self._clock)
         self._log.warn("The drain of {name} is begun by {by}", name=drain.subject.name, by=by)
         return drain_report(drain)
 
@@ -232,18 +234,24 @@ class LocalControls:
 
     async def cancel_drain(self, drain: str, by: str) -> Report:
         found = find_drain(self._proxy.drains, drain)
-        if found.ended:
-            raise Refusal("conflict", "it has ended already")
-        found.cancel()
+        await end_drain(self._proxy, found)
         self._log.warn("The drain of {name} is cancelled by {by}", name=drain, by=by)
         return drain_report(found)
 
     async def plan(self, document: str | None = None) -> Report:
-        proxy, reloading = self._proxy, self._loader()
-        with _refusing():
-            new = reloading.read(None if document is None else document.encode())
-        report = plan(proxy.configuration, new.configuration, proxy.clusters, proxy.frontends)
+        report = self.plan_for(self.read(document).configuration)
         return {**report, "told": lines(report)}
+
+    def read(self, document: str | None) -> Loaded:
+        """``document``, None: the file, as it is to be loaded. Raises ``Refusal``."""
+        reloading = self._loader()
+        with _refusing():
+            return reloading.read(None if document is None else document.encode())
+
+    def plan_for(self, new: Configuration) -> Report:
+        """What would change with ``new``, and which of the connections here it would move."""
+        proxy = self._proxy
+        return plan(proxy.configuration, new, proxy.clusters, proxy.frontends)
 
     async def reload(self, by: str) -> Report:
         reloading = self._loader()
@@ -251,13 +259,14 @@ class LocalControls:
         with _refusing():
             return {"changes": await reloading.reload()}
 
+    async def pause(self, seconds: float = 0.0) -> None:
+        """Others have their turn."""
+        await deferLater(self._clock, seconds)
+
     def _loader(self) -> Reloading:
         if self.reloading is None:
             raise Refusal("unavailable", "the configuration is not in a file")
         return self.reloading
-
-    async def _pause(self) -> None:
-        await deferLater(self._clock, 0)
 
     def _cluster_named(self, name: str) -> Cluster:
         if name not in self._proxy.clusters:

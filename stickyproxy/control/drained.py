@@ -13,17 +13,30 @@ from stickyproxy.sansio.affinity.chain import ChainAffinity
 from stickyproxy.sansio.affinity.table import TableAffinity
 from stickyproxy.sansio.sessions import SessionTable
 
+#: How many sockets other processes still have of what drains under this name.
+Elsewhere = Callable[[str], int]
+
+
+def nobody(name: str) -> int:
+    """There are no other processes."""
+    return 0
+
 
 class BackendSubject:
     """``member`` of ``cluster``. ``serving`` finds the clients' connections whose requests a member is answering."""
 
     def __init__(
-        self, cluster: Cluster, member: Member, serving: Callable[[Member], Iterable[Connection]] = lambda member: ()
+        self,
+        cluster: Cluster,
+        member: Member,
+        serving: Callable[[Member], Iterable[Connection]] = lambda member: (),
+        elsewhere: Elsewhere = nobody,
     ) -> None:
         self.name = f"backend {member.id} of {cluster.name}"
         self._cluster = cluster
         self._member = member
         self._serving = serving
+        self._elsewhere = elsewhere
         self._before = self._now = member.state
 
     def stay(self) -> None:
@@ -35,6 +48,10 @@ class BackendSubject:
 
     def restore(self) -> None:
         self._enter(self._before)
+
+    def now(self) -> tuple[str, str, str, int]:
+        """Cluster, backend, its state and its weight."""
+        return self._cluster.name, self._member.id, self._member.state.value, self._member.weight
 
     def given_up(self) -> bool:
         return self._member.state is not self._now
@@ -49,7 +66,7 @@ class BackendSubject:
         return {*self._member.tunnels, *self._serving(self._member)}
 
     def sockets(self) -> int:
-        return self._member.active
+        return self._member.active + self._elsewhere(self.name)
 
     def sessions(self) -> int | None:
         return session_count(self._cluster, self._member.id)
@@ -96,6 +113,24 @@ class ConnectionsSubject:
 
     def sessions(self) -> int | None:
         return None
+
+
+class ClosedSubject(ConnectionsSubject):
+    """The connections of ``frontend``, which is closed already; None: of the whole process."""
+
+    def __init__(
+        self,
+        frontend: str | None,
+        connections: Callable[[], AbstractSet[Connection]],
+        tunnels: Callable[[], AbstractSet[Connection]],
+        elsewhere: Elsewhere = nobody,
+    ) -> None:
+        super().__init__("process" if frontend is None else f"frontend {frontend}", connections, tunnels)
+        self.frontend = frontend
+        self._elsewhere = elsewhere
+
+    def sockets(self) -> int:
+        return super().sockets() + self._elsewhere(self.name)
 
 
 def session_count(cluster: Cluster, backend: str) -> int | None:

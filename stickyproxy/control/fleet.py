@@ -6,7 +6,7 @@ there, once; and a worker that takes the place of another gets what the parent h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
@@ -202,7 +202,8 @@ class Fleet(MultiService):
             document, path = self._document.decode(), str(self.proxy.configuration.path)
             known, changed = self._wellbeing.known(), self._changed()
             share = number, self._acting.get(number, [number]), self._count
-            await life.ask_in(PATIENCE, "serve", document, path, known, changed, *share)
+            closed = list(self.proxy.closed.what)
+            await life.ask_in(PATIENCE, "serve", document, path, known, changed, closed, *share)
         except Refusal as refusal:
             life.refused = True
             life.kill(str(refusal))
@@ -258,9 +259,26 @@ class Fleet(MultiService):
         with suppress(Gone):  # its successor will
             await self._tell(number, self.lives[number])
 
-    async def ask_all(self, method: str, *arguments: Any) -> dict[Life, Any]:
-        """What all workers that serve answer; who is gone meanwhile does not."""
+    def open(self) -> Deferred[None]:
+        """Have the workers listen on all that the parent listens on again, and on nothing else. Fires when they do."""
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._open()))
+
+    async def _open(self) -> None:
         lives = [life for life in self.lives.values() if life.serving]
+        await gatherResults([Deferred.fromCoroutine(self._open_at(life)) for life in lives])
+
+    async def _open_at(self, life: Life) -> None:
+        with suppress(Gone):  # its successor will
+            try:
+                for description, sock in self.sockets.held():
+                    await life.send(description, sock)
+                await life.ask("close", list(self.proxy.closed.what))
+            except Refusal as refusal:
+                life.kill(str(refusal))
+
+    async def ask_all(self, method: str, *arguments: Any, among: Collection[Life] | None = None) -> dict[Life, Any]:
+        """What all workers that serve answer, or those ``among`` them; who is gone meanwhile does not."""
+        lives = [life for life in self.lives.values() if life.serving and (among is None or life in among)]
         asked = [Deferred.fromCoroutine(_or_gone(life.ask(method, *arguments))) for life in lives]
         answers = await gatherResults(asked)
         return {life: answer[0] for life, answer in zip(lives, answers, strict=True) if answer}

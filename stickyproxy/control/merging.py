@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,12 +42,36 @@ def _added(value: Any, others: Sequence[Any]) -> Any:
 def merge_drains(parent: dict[str, Any], workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One report of a drain: it has ended when it has in all, and is as far as the last; the parent knows the sessions.
 
-    In the parent nobody is served, so that its drain ends early: it counts where there is no other.
+    Nobody is served in the parent: what it tells of sockets is what it has heard of workers.
     """
     if not workers:
         return parent
     last = next((each for each in workers if not each["ended"]), None) or next(
         (each for each in workers if each["stage"] == "cut"), workers[0]
     )
-    added = {key: sum(each[key] for each in (parent, *workers)) for key in ("sockets", "told", "cut")}
+    added = {key: sum(each[key] for each in workers) for key in ("sockets", "told", "cut")}
     return {**last, **added, "sessions": parent["sessions"], "ended": all(each["ended"] for each in workers)}
+
+
+def merge_plans(parent: dict[str, Any], workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One plan: what is open is added; all else is the same in all, and the parent knows the sessions."""
+
+    def added(key: str, *counts: str) -> list[dict[str, Any]]:
+        rows = zip(parent[key], *(each[key] for each in workers), strict=True)
+        return [{**row[0], **{count: sum(each[count] for each in row) for count in counts}} for row in rows]
+
+    return {
+        **parent,
+        "backends": added("backends", "requests", "tunnels"),
+        "frontends": added("frontends", "connections"),
+    }
+
+
+def merge_explanations(workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One explanation: where each worker would choose by its own counts another backend, that is told."""
+    chosen = Counter(each["backend"] for each in workers)
+    first = next(each for each in workers if each["backend"] == chosen.most_common(1)[0][0])
+    if len(chosen) == 1:
+        return first
+    told = ", ".join(f"{backend or 'none'} by {count}" for backend, count in chosen.most_common())
+    return {**first, "why": [*first["why"], f"each worker chooses by its own counts: {told}"]}

@@ -78,9 +78,11 @@ class Worker:
             "ping": self.ping,
             "serve": self.serve,
             "hear": self.hear,
+            "plan": self.plan,
             "accept": self.accept,
             "control": self.control,
             "change": self.change,
+            "close": self.close,
             "reopen": self.reopen,
             "stop": self.stop,
             "hurry": self.hurry,
@@ -109,23 +111,28 @@ class Worker:
         path: str,
         known: list[Told],
         changed: list[Changed],
+        closed: list[str | None],
         number: int,
         workers: list[int],
         count: int,
     ) -> None:
         """Serve ``document``, read from ``path``, as worker ``number``. ``workers``, ``count``: as for ``accept``.
 
-        ``known`` is known of the backends, ``changed`` are those that are not as the file says.
+        ``known`` is known of the backends, ``changed`` are those that are not as the file says, ``closed`` is as
+        ``Closed.what``.
         """
         self._sockets.act_for(workers, count)
         share = number - 1, count
         try:
             configuration = self._read(document.encode(), Path(path))
             if self._serving is None:
-                self._begin(self._make(configuration, self._sockets, share))
+                serving = self._make(configuration, self._sockets, share)
+                await serving.closed.become(closed)
+                self._begin(serving)
             else:
                 self._serving.share = share
                 await self._serving.reconfigure(configuration)
+                await self._serving.closed.become(closed)
         except (StickyproxyError, ValueError, OSError) as error:
             raise Refusal("invalid", str(error)) from error
         assert self._serving is not None
@@ -163,6 +170,20 @@ class Worker:
             if member.weight != weight:
                 member.weight = weight
                 running.members_changed()
+
+    async def close(self, closed: list[str | None]) -> None:
+        """These frontends listen no more (``Closed.what``), the others do, on the sockets that were given."""
+        assert self._serving is not None
+        try:
+            await self._serving.closed.become(closed)
+        except StickyproxyError as error:
+            raise Refusal("conflict", str(error)) from error
+        self._sockets.forget()
+
+    async def plan(self, document: str, path: str) -> Any:
+        """What ``document`` would do to the connections here: a report of ``planning.plan``."""
+        assert self._serving is not None
+        return self._controls.plan_for(self._read(document.encode(), Path(path)))
 
     async def reopen(self) -> None:
         """Open the access logs again, which were rotated."""

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, ma
 from stickyproxy.cluster import Cluster
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.config.specs import Configuration
+from stickyproxy.control.closed import Closed
 from stickyproxy.control.draining import Drains
 from stickyproxy.control.metrics import Measures
 from stickyproxy.control.stopping import Stopping
@@ -79,6 +80,7 @@ class Proxy(MultiService):
         self.passwords: dict[Path, tuple[dict[bytes, bytes], Passwords]] = {}  #: and who they are for
         self._listen = listen or listen_on(reactor)
         self._reloading = DeferredLock()
+        self.closed = Closed(self.listening, self._reloading)
         self._slots = DeferredSemaphore(AT_ONCE)
         self._probing = probing
         self._probings: dict[str, tuple[Any, Probing]] = {}
@@ -133,16 +135,18 @@ class Proxy(MultiService):
         opened: list[Listener] = []
         try:
             draft = Draft(self, configuration)
-            for listener in draft.listeners(self._listen):
-                await listener.open()
-                opened.append(listener)
+            added = draft.listeners(self._listen)
+            for listener in (*added, *draft.opening()):
+                if not listener.closed or listener not in added:
+                    await listener.open()
+                    opened.append(listener)
         except BaseException:
             self._retain_logs(self.configuration)
             self.measures.failed()
             for listener in opened:
-                await listener.stopService()
+                await listener.close()
             raise
-        self._apply(draft, opened)
+        self._apply(draft, added)
         self.measures.reloaded(time.time())
 
     def _apply(self, draft: Draft, listeners: list[Listener]) -> None:
@@ -163,6 +167,7 @@ class Proxy(MultiService):
         left = [each for name, each in self.frontends.items() if draft.drops(name)]
         counts = self.measures.wanted(configuration.admin is not None, self)
         self.frontends = {name: each.apply(counts=counts) for name, each in draft.frontends.items()}
+        self.closed.keep(self.frontends)
         for listener in listeners:
             self.listeners[listener.description] = listener
             listener.setServiceParent(self)
@@ -189,6 +194,8 @@ class Proxy(MultiService):
             else:
                 listener.frontend = name
                 listener.switch.wrapped = self.frontends[name].outer
+                if name in self.closed and not listener.closed:
+                    listener.close()
 
     def _probe(self) -> None:
         """The clusters that are to be probed are, while this runs."""
@@ -249,13 +256,23 @@ class Draft:
         return draft is None or draft.frontend is not self._proxy.frontends[name]
 
     def listeners(self, listen: Listen) -> list[Listener]:
-        """For the endpoints that nobody listens on yet."""
-        return [
+        """For the endpoints that nobody listens on yet, nor is to listen on where the frontend is closed."""
+        added = [
             Listener(name, endpoint, listen, draft.outer, self._proxy.reactor)
             for name, draft in self.frontends.items()
             for endpoint in draft.spec.listen
             if endpoint not in self._proxy.listeners
         ]
+        for listener in added:
+            listener.closed = listener.frontend in self._proxy.closed
+        return added
+
+    def opening(self) -> list[Listener]:
+        """Those that were closed with a frontend, and are to listen for another."""
+        listeners, closed = self._proxy.listeners, self._proxy.closed
+        names = {endpoint: name for name, each in self.frontends.items() for endpoint in each.spec.listen}
+        found = [(listeners[endpoint], name) for endpoint, name in names.items() if endpoint in listeners]
+        return [listener for listener, name in found if listener.closed and name not in closed]
 
     def _draw_frontends(self) -> dict[str, FrontendDraft]:
         proxy, running = self._proxy, self._proxy.frontends

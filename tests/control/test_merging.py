@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stickyproxy.control.merging import merge_drains, merge_snapshots
+from stickyproxy.control.merging import merge_drains, merge_explanations, merge_plans, merge_snapshots
 
 
 def _snapshot(pid: int, connections: int, active: int, **backend: Any) -> dict[str, Any]:
@@ -48,10 +48,29 @@ def test_what_happened_in_any_process() -> None:
 
 def test_a_drain_is_as_far_as_its_last_worker() -> None:
     """What is left, told and cut is added; it has ended when it has everywhere; the parent counts the sessions."""
-    parent = {"id": "x", "stage": "done", "sessions": 7, "sockets": 0, "told": 0, "cut": 0, "ended": True}
-    done = {**parent, "sessions": 3, "told": 2}
+    parent = {"id": "x", "stage": "done", "sessions": 7, "sockets": 5, "told": 0, "cut": 0, "ended": True}
+    done = {**parent, "sessions": 3, "sockets": 0, "told": 2}
     closing = {**parent, "stage": "closing", "sockets": 5, "told": 4, "ended": False}
-    cut = {**parent, "stage": "cut", "cut": 1}
+    cut = {**parent, "stage": "cut", "sockets": 0, "cut": 1}
     assert merge_drains(parent, []) == parent
     assert merge_drains(parent, [done, closing]) == {**closing, "told": 6}
     assert merge_drains(parent, [done, cut]) == {**cut, "told": 2}
+
+
+def test_a_plan_counts_what_is_open_in_the_workers() -> None:
+    """A backend that goes away has the requests and tunnels of all workers, a frontend their connections."""
+
+    def told(requests: int, tunnels: int, sessions: int | None, connections: int) -> dict[str, Any]:
+        backend = {"cluster": "app", "id": "a", "requests": requests, "tunnels": tunnels, "sessions": sessions}
+        return {"changes": ["x"], "backends": [backend], "frontends": [{"name": "web", "connections": connections}]}
+
+    assert merge_plans(told(0, 0, 9, 0), [told(1, 2, 5, 4), told(10, 20, 5, 40)]) == told(11, 22, 9, 44)
+    assert merge_plans(told(0, 0, 9, 0), []) == told(0, 0, 9, 0)
+
+
+def test_workers_that_would_choose_differently() -> None:
+    """What most of them would do is the answer, and that others would not is said."""
+    a, b = {"backend": "a", "why": ["least"]}, {"backend": "b", "why": ["least"]}
+    assert merge_explanations([b, b]) == b
+    merged = merge_explanations([b, a, a])
+    assert (merged["backend"], merged["why"][-1]) == ("a", "each worker chooses by its own counts: a by 2, b by 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import signal
@@ -13,10 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
-from clients import configuration, port_of, run, wait_until
+from clients import HANDSHAKE, configuration, port_of, run, wait_until
 from parts import ROOT, Backend, Proxy, free_port
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -205,3 +208,94 @@ def test_no_worker_can_serve(tmp_path: Path) -> None:
     assert ended.returncode == 1, told
     assert "no worker can serve: it ended with status 1" in told
     assert "no room for workers" in told
+
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+class Operator:
+    """Who asks the admin API."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.port = int(proxy.wait_for(r"Admin API listens on \S+ 127\.0\.0\.1:(\d+)")[0][1])
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        kind = "application/toml" if isinstance(body, str) else "application/json"
+        fields = {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind}
+        data = body if isinstance(body, str | None) else json.dumps(body)
+        connection.request(method, path.replace(" ", "%20"), data, fields)
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+        connection.close()
+        assert answer.status == 200, told
+        return told
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_an_operator_of_workers(proxy: Callable[..., Proxy], backends: Backends, tmp_path: Path) -> None:
+    """A limit holds over all of them; a plan counts what is open in all; drains reach all, and who comes later."""
+    token = tmp_path / "token"
+    token.write_text(f"alice {TOKEN}\n")
+    token.chmod(0o600)
+    port = free_port()
+    lines = (
+        f'frontend.web = {{ listen = "tcp:{port}:interface=127.0.0.1", cluster = "app" }}',
+        'cluster.app.max_connections = 4\ncluster.app.queue.timeout = "60s"',
+        f'[admin]\nlisten = "tcp:0:interface=127.0.0.1"\ntoken_file = "{token}"\n[process]\nworkers = 2',
+    )
+    servers = backends("a", "b")
+    running = proxy(configuration(servers[:1], *lines, frontends=(), cookie=False))
+    running.wait_for(r"Worker \d serves", count=2, timeout=60)
+    operator = Operator(running)
+
+    with ExitStack() as stack:
+        kept = connect_to_all(running, port, stack)
+        theirs = [served_by(pid, port) for pid in workers_of(running)]
+        spread = [next(each for each in kept if each.getsockname()[1] in ports) for ports in theirs]
+        pool = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(10)] + spread
+        began = time.monotonic()
+        for connection in pool:
+            connection.sendall(b"GET /?seconds=0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: operator.ask("GET", "/api/clusters/app/backends/a")["active"])
+        plan = operator.ask("POST", "/api/plan", configuration(servers[1:], *lines, frontends=(), cookie=False))
+        assert [0 < each["requests"] <= 4 for each in plan["backends"] if each["id"] == "a"] == [True]
+        assert "requests and 0 tunnels are open" in " ".join(plan["told"])
+        for connection in pool:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert time.monotonic() - began > 1.4  # twelve, four at once, half a second each
+
+        begun = operator.ask("POST", "/api/drains", {"frontend": "web", "deadline": "20s"})
+        assert begun["id"] == "frontend web"
+        wait_until(lambda: refused(port))
+        for connection in kept:
+            assert connection.recv(1) == b""
+    ended = operator.ask("GET", "/api/drains/frontend web?wait=20s")
+    assert (ended["stage"], ended["sockets"]) == ("done", 0)
+    wait_until(lambda: all(each["ended"] for each in operator.ask("GET", "/api/drains")["drains"]))
+    os.kill(workers_of(running)[0], signal.SIGKILL)
+    running.wait_for(r"Worker \d serves", count=3, timeout=60)
+    assert refused(port)
+    operator.ask("DELETE", "/api/drains/frontend web")
+    with ExitStack() as stack:
+        websocket = connect_to_all(running, port, stack)[0]
+        websocket.sendall(HANDSHAKE + b"\r\n")
+        assert websocket.recv(4096).startswith(b"HTTP/1.1 101")
+        operator.ask("POST", "/api/drains", {"cluster": "app", "backend": "a", "stay": "unlimited"})
+        (victim,) = (pid for pid in workers_of(running) if websocket.getsockname()[1] not in served_by(pid, port))
+        os.kill(victim, signal.SIGKILL)
+        running.wait_for(r"Worker \d serves", count=4, timeout=60)
+        path = "/api/drains/backend a of app"
+        assert (operator.ask("GET", path)["stage"], operator.ask("GET", path)["sockets"]) == ("staying", 1)
+        assert operator.ask("GET", "/api/clusters/app/backends/a")["state"] == "drain"
+        operator.ask("DELETE", path)
+        assert operator.ask("GET", "/api/clusters/app/backends/a")["file"] == {}
+        for connection in connect_to_all(running, port, stack):
+            assert backend_of(ask(connection)) == "a"
