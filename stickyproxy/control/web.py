@@ -92,6 +92,7 @@ class Request(http.Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if self._size > PATIENCE:
             return
+        self.channel.answering = True
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, self.query = path.partition(b"?")
         self.notifyFinish().addErrback(self._lost)
@@ -229,16 +230,17 @@ class _Channel(http.HTTPChannel):
 
     site: Site
     transport: Any
+    answering = False  #: a request is there; else nothing is lost but time with this connection
     _begun = False  # a request has, since when its time runs
     _late: IDelayedCall | None = None  # until when what was written is to be taken, if that is too much already
 
     def connectionMade(self) -> None:
-        self.site.channels.add(self)
+        self.site.channels[self] = None
         self._flow: list[Deferred[None]] = []
         super().connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
+        self.site.channels.pop(self, None)
         super().connectionLost(reason)
         self._flows()
 
@@ -249,7 +251,7 @@ class _Channel(http.HTTPChannel):
             super().resetTimeout()
 
     def requestDone(self, request: http.Request) -> None:  # noqa: N802 - Twisted's name
-        self._begun = False
+        self._begun = self.answering = False
         super().requestDone(request)
 
     async def flowing(self) -> None:
@@ -262,7 +264,7 @@ class _Channel(http.HTTPChannel):
         super().pauseProducing()
         self._networkProducer.pauseProducing()  # also while a request is answered: what comes would be kept
         if self._late is None:
-            self._late = self.callLater(SLOW, self._drop)
+            self._late = self.callLater(SLOW, self.drop)
 
     def resumeProducing(self) -> None:
         super().resumeProducing()
@@ -277,7 +279,9 @@ class _Channel(http.HTTPChannel):
         for each in flow:
             each.callback(None)
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """End it at once."""
+        self.site.channels.pop(self, None)
         self.transport.abortConnection()
 
 
@@ -293,11 +297,14 @@ class Site(http.HTTPFactory):
         self.door = door
         self.pause = pause
         self.local = local
-        self.channels: set[http.HTTPChannel] = set()
+        self.channels: dict[_Channel, None] = {}  #: in the order in which they came
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.channels) >= CONNECTIONS:
-            return None
+        if len(self.channels) >= CONNECTIONS:  # nobody keeps operators out by being there
+            waiting = next((channel for channel in self.channels if not channel.answering), None)
+            if waiting is None:
+                return None
+            waiting.drop()
         channel: Any = super().buildProtocol(addr)
         channel.site = self
         channel.requestFactory = lambda channel, queued=0: Request(channel, self)
