@@ -5,14 +5,17 @@ A reload changes what the next connection gets, and lets the socket be: in betwe
 
 from __future__ import annotations
 
+import socket
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,7 +35,33 @@ class CannotListen(StickyproxyError):
 
 def listen_on(reactor: Any) -> Listen:
     """Listens on the endpoints of ``reactor``."""
-    return lambda description, factory: server_endpoint(reactor, description).listen(factory)
+
+    def listen(description: str, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        endpoint = server_endpoint(reactor, description)
+        if isinstance(endpoint, UNIXServerEndpoint):
+            clear_left(endpoint._address)
+        return endpoint.listen(factory)
+
+    return listen
+
+
+def clear_left(address: str) -> None:
+    """Remove the file of a Unix socket that a crash has left, and that nobody listens on any more.
+
+    Twisted goes by the lock beside it. There is none where the process had taken the socket over, and it seems to be
+    held where another one has the same number now, as the first one of a container always has.
+    """
+    path = Path(address)
+    with suppress(OSError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            try:
+                client.connect(address)
+            except ConnectionRefusedError:
+                path.unlink()
+                path.with_name(f"{path.name}.lock").unlink()
 
 
 def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:

@@ -140,7 +140,8 @@ class Successor(LineOnlyReceiver):
                     self._sending = Deferred.fromCoroutine(self._send_sessions())
                     self._sending.addErrback(self._failed)
                 case {"serving": True} if self._pid:
-                    self._handover.left_to(self._pid)
+                    pid, self._pid = self._pid, 0
+                    self._handover.left_to(pid)
                 case _:
                     self._refuse(f"version {__version__} speaks protocol {PROTOCOL}")
         except ValueError:
@@ -153,6 +154,8 @@ class Successor(LineOnlyReceiver):
             unfollow()
         if self._handover.successor is self:
             self._handover.successor = None
+        if self._pid:
+            self._log.warn("Process {pid} has not taken over; this one goes on", pid=self._pid)
 
     def _give_sockets(self) -> None:
         sockets = list(self._handover.sockets())

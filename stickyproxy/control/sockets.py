@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from stickyproxy.control.ports import AdoptedUNIX, HeldAdoptedUNIX, HeldUNIX, StandIn
 from stickyproxy.errors import StickyproxyError
-from stickyproxy.listening import server_endpoint
+from stickyproxy.listening import clear_left, server_endpoint
 
 #: Where sockets of one port share its connections evenly; elsewhere the last one gets them all.
 _SPREADS = sys.platform == "linux"
@@ -158,6 +158,7 @@ class Sockets:
 
     def open_unix(self, address: str, factory: Any, backlog: int, mode: int, want_pid: bool) -> list[Any]:
         """A port of Unix, which has its file alone."""
+        clear_left(address)
         if self.accepting:
             return [self.reactor.listenUNIX(address, factory, backlog, mode, want_pid)]
         port = HeldUNIX(address, factory, backlog, mode, self.reactor, want_pid)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
 from stickyproxy.control.sockets import CannotShare, Sockets
+from stickyproxy.listening import listen_on
 
 
 class Saying(Protocol):
@@ -111,6 +113,30 @@ async def test_a_unix_socket_keeps_its_mode_and_its_file(tmp_path: Path) -> None
     assert await _answers(socket.AF_UNIX, str(path), 5) == {b"child 1": 5}
     await processes.close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("lock", [None, os.getpid()], ids=["taken over", "same number"])
+@pytest.mark.parametrize("kind", ["one process", "to be taken over", "a parent"])
+@ensureDeferred
+async def test_a_unix_socket_that_a_crash_has_left_is_replaced(tmp_path: Path, kind: str, lock: int | None) -> None:
+    """Whether its lock is not there, or names a process that has the number by chance; one that serves is let be."""
+    listen = {
+        "one process": listen_on(reactor),
+        "to be taken over": Sockets(reactor, accepting=True, opening=True).listen,
+        "a parent": Sockets(reactor, accepting=False, opening=True, copies=2).listen,
+    }[kind]
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    if lock is not None:
+        path.with_name("socket.lock").symlink_to(str(lock))
+    port = await listen(f"unix:{path}", _factory(b"here"))
+    with pytest.raises(CannotListenError):
+        await listen_on(reactor)(f"unix:{path}", _factory(b"too late"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    await port.stopListening()
+    assert list(tmp_path.iterdir()) == []
 
 
 @ensureDeferred

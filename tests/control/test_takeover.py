@@ -17,6 +17,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 
 from stickyproxy.control.handover import Handover, follow
 from stickyproxy.control.takeover import BATCH, CannotTakeOver, Predecessor
@@ -118,8 +119,10 @@ async def test_the_new_one_fails_to_start(running: Running) -> None:
         assert "bind" in vars(running.tables["cluster app"])
         with pytest.raises(CannotTakeOver, match="taking over already"):
             await met(running)
-        predecessor.close()
-        await turns(lambda: running.handover.successor is None)
+        with capturedLogs() as events:
+            predecessor.close()
+            await turns(lambda: running.handover.successor is None)
+        assert any("has not taken over" in event["log_format"] for event in events)
         assert "bind" not in vars(running.tables["cluster app"])
     assert running.left == []
     await running.handover.stopService()
