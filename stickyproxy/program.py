@@ -67,7 +67,7 @@ class Program(MultiService):
         def leaving() -> None:
             proxy.stopping.succeeded = True
 
-        self.upgrading = Upgrading(path, sockets, stores, leaving, self._reactor, self.notifier)
+        self.upgrading = Upgrading(path, proxy, sockets, stores, leaving, self._reactor, self.notifier)
         OnSignal(signal.SIGUSR2, self.upgrading.start, self._reactor).setServiceParent(self)
 
     def privilegedStartService(self) -> None:

@@ -32,7 +32,8 @@ from stickyproxy.sansio.replicas import Authority
 class Handover(Service):
     """In the running process: gives all that it has to a new one that comes to ``path``, and then calls ``leave``.
 
-    ``sockets`` are those that it listens on, ``stores`` its sessions by their names; both are asked when one comes.
+    ``sockets`` are those that it listens on, ``stores`` its sessions by their names, ``settings`` what its operators
+    have set; all are asked when one comes.
     """
 
     _log = Logger()
@@ -44,11 +45,13 @@ class Handover(Service):
         sockets: Callable[[], Iterable[tuple[str, socket.socket]]],
         stores: Callable[[], Mapping[str, Store]],
         leave: Callable[[int], object],
+        settings: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.path = path
         self.reactor = reactor
         self.sockets = sockets
         self.stores = stores
+        self.settings = settings
         self.successor: Successor | None = None  #: who is taking over
         self._leave = leave
         self._port: _Door | None = None
@@ -162,7 +165,8 @@ class Successor(LineOnlyReceiver):
         for _, sock in sockets:
             self.transport.sendFileDescriptor(sock.fileno())
         listening = [description for description, _ in sockets]
-        self._say({"listening": listening, "version": __version__, "pid": os.getpid()})
+        settings = self._handover.settings()
+        self._say({"listening": listening, "version": __version__, "pid": os.getpid(), "settings": settings})
 
     async def _send_sessions(self) -> None:
         stores = self._handover.stores()

@@ -4,7 +4,8 @@ They meet at a Unix socket that only their user can open, and speak JSON by line
 
     new                                                  running
     {"want": "sockets", "version": …, "pid": …}    →
-                                                   ←     {"listening": [endpoints …], "version": …, "pid": …}, and the
+                                                   ←     {"listening": [endpoints …], "version": …, "pid": …,
+                                                         "settings": as control.settings has them}, and the
                                                          descriptors beside it (SCM_RIGHTS), in the same order
     listens on them, and on all else that its configuration says
     {"want": "sessions"}                           →
@@ -71,6 +72,7 @@ class Predecessor:
         self.version = ""
         self.pid = 0
         self.sockets: list[tuple[str, socket.socket]] = []  #: what it listens on, by endpoint strings
+        self.settings: dict[str, Any] = {}  #: what its operators have set
 
     @classmethod
     def find(cls, path: Path) -> Predecessor | None:
@@ -100,6 +102,7 @@ class Predecessor:
         self._say({"want": "sockets", "protocol": PROTOCOL, "version": __version__, "pid": os.getpid()})
         told = self._hear()
         self.version, self.pid = str(told["version"]), int(told["pid"])
+        self.settings = told.get("settings", {})  # an older version has none
         descriptors, self._descriptors = self._descriptors, []
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if len(sockets) != len(told["listening"]):

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyproxy.control.handover import Handover
+from stickyproxy.control.settings import Set, restore_settings, settings_of
 from stickyproxy.control.sockets import Sockets
 from stickyproxy.control.systemd import Notifier
 from stickyproxy.control.takeover import CannotTakeOver, Predecessor, Store
 
 
 class Upgrading:
-    """``sockets`` and ``stores()`` come from the process that is met at ``path``, and go to the next that comes there.
+    """What ``proxy`` has come from the process that is met at ``path``, and goes to the next that comes there.
+
+    That are the ``sockets``, the sessions in ``stores()``, and what operators have set.
 
     ``leaving`` is called when they have gone; then the reactor is stopped.
     """
@@ -32,19 +36,21 @@ class Upgrading:
     def __init__(
         self,
         path: Path,
+        proxy: Set,
         sockets: Sockets,
         stores: Callable[[], Mapping[str, Store]],
         leaving: Callable[[], object],
         reactor: Any,
         notifier: Notifier,
     ) -> None:
+        self._proxy = proxy
         self._sockets = sockets
         self._stores = stores
         self._leaving = leaving
         self._reactor = reactor
         self._notifier = notifier
         self._predecessor: Predecessor | None = None
-        self._handover = Handover(path, reactor, sockets.held, stores, self._leave)
+        self._handover = Handover(path, reactor, sockets.held, stores, self._leave, partial(settings_of, proxy))
 
     def find(self) -> None:
         """Before anything listens: its sockets, if somebody is there. Raises ``CannotTakeOver``."""
@@ -52,6 +58,7 @@ class Upgrading:
         if self._predecessor is not None:
             for description, sock in self._predecessor.sockets:
                 self._sockets.give(description, sock)
+            restore_settings(self._proxy, self._predecessor.settings)
 
     def take(self) -> None:
         """All has started, and nobody is served yet. Raises ``CannotTakeOver``."""

@@ -40,7 +40,9 @@ class Running:
         self.unix.bind(str(path.with_name("web")))
         self.unix.listen()
         listening = [("tcp:0", self.tcp), ("unix:web", self.unix)]
-        self.handover = Handover(path, reactor, lambda: listening, lambda: self.tables, self.left.append)
+        self.handover = Handover(
+            path, reactor, lambda: listening, lambda: self.tables, self.left.append, lambda: {"closed": ["web"]}
+        )
         self.handover.startService()
 
 
@@ -79,6 +81,7 @@ async def test_the_whole_way(running: Running, stack: ExitStack) -> None:
     app.bind((b"short",), "a", 60.0)
     predecessor = await met(running)
     assert [endpoint for endpoint, _ in predecessor.sockets] == ["tcp:0", "unix:web"]
+    assert predecessor.settings == {"closed": ["web"]}
     for (_, sock), original in zip(predecessor.sockets, (running.tcp, running.unix), strict=True):
         stack.enter_context(sock)
         assert sock.getsockname() == original.getsockname() and sock.fileno() != original.fileno()
