@@ -21,6 +21,7 @@ from stickyproxy.cluster import Cluster
 from stickyproxy.config import Configuration, ConfigurationErrors
 from stickyproxy.config.specs import Cluster as ClusterSpec
 from stickyproxy.control.drained import Elsewhere, nobody
+from stickyproxy.control.draining import Progress
 from stickyproxy.control.drains import Drainable, begin_drain, drain_report, end_drain, find_drain, wait_for
 from stickyproxy.control.explaining import explain_request
 from stickyproxy.control.metrics.families import Told
@@ -222,7 +223,18 @@ class LocalControls:
     async def drain(self, wanted: Mapping[str, Any], by: str) -> Report:
         drain = await begin_drain(self._proxy, wanted, self.elsewhere, self._clock)
         self._log.warn("The drain of {name} is begun by {by}", name=drain.subject.name, by=by)
+        drain.done.addCallback(self._tell_end)
         return drain_report(drain)
+
+    def _tell_end(self, progress: Progress) -> None:
+        self._log.info(
+            "The drain of {name} is over ({stage}) after {seconds:.1f} s: {told} connections were told, {cut} are cut",
+            name=progress.name,
+            stage=progress.stage,
+            seconds=progress.running,
+            told=progress.told,
+            cut=progress.cut,
+        )
 
     async def drains(self) -> Report:
         return {"drains": [drain_report(drain) for drain in self._proxy.drains]}

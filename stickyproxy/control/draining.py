@@ -87,7 +87,7 @@ class Progress(NamedTuple):
     sockets: int
     told: int  #: connections that were asked to end
     cut: int
-    running: float
+    running: float  #: for how long, to its end if that has come
     remaining: float | None  #: until the deadline of this stage, None: there is none
 
 
@@ -140,6 +140,7 @@ class Drain:
         self._random = random
         self._began: float = clock.seconds()
         self._ends = _NEVER  # of the stage
+        self._over: float | None = None  # since when, if it is
         self._hurried = False
         self._due: dict[Connection, float] = {}  # when to tell it, or never again
         self._counted: tuple[float, int | None] = (-_NEVER, None)  # when, and how many sessions
@@ -177,9 +178,8 @@ class Drain:
     def progress(self) -> Progress:
         now = self._clock.seconds()
         remaining = None if self.ended or self._ends == _NEVER else max(0.0, self._ends - now)
-        return Progress(
-            self.subject.name, self.stage.value, *self.left(), self.told, self.cut, now - self._began, remaining
-        )
+        running = (now if self._over is None else self._over) - self._began
+        return Progress(self.subject.name, self.stage.value, *self.left(), self.told, self.cut, running, remaining)
 
     def cancel(self) -> None:
         """Everything is as before; who was told to end already ends all the same."""
@@ -261,6 +261,7 @@ class Drain:
     def _end(self, stage: Stage) -> None:
         self.stage = stage
         self._ends = _NEVER
+        self._over = self._clock.seconds()
         self._due.clear()
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from controls_scene import TOKEN, Scene, told
+from twisted.logger import capturedLogs, formatEvent
 
 BACKEND = {"cluster": "app", "backend": "b"}
 
@@ -26,9 +27,15 @@ def test_a_drain_is_waited_for(scene: Scene) -> None:
     scene.clock.pump([0.1] * 10)
     assert waiting.written == b""
     member.active = 0
-    scene.clock.pump([0.1] * 5)
+    with capturedLogs() as events:
+        scene.clock.pump([0.1] * 5)
     answer = told(waiting.written).json()
     assert (answer["stage"], answer["sockets"], answer["ended"]) == ("done", 0, True)
+    assert [formatEvent(event).partition(" after")[0] for event in events] == [
+        "The drain of backend b of app is over (done)"
+    ]
+    scene.clock.advance(60)
+    assert scene.ask("GET", path).json()["running"] == answer["running"] < 5
     assert scene.ask("DELETE", path, token=TOKEN).status == 409
 
 
