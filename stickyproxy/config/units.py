@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -215,9 +216,11 @@ def read_path(value: object, place: Place) -> Path:
 def _existing(value: object, place: Place) -> Path:
     path = read_path(value, place)
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except OSError as error:
         raise ValueError(f"{(error.strerror or 'cannot be read').lower()}: {path}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe or a device may never end
+        raise ValueError(f"neither a file nor a directory: {path}")
     return path
 
 

@@ -49,6 +49,7 @@ def test_what_is_written_arrives(tmp_path: Path) -> None:
         ({"rate": {"requests": 1, "burst": 10**400}}, ".rate.burst", "a whole number from 1"),
         ({"rate": {"requests": 1, "burst": "unlimited"}}, ".rate.burst", "found a string"),
         ({"users_file": "nowhere"}, ".users_file", "no such file"),
+        ({"users_file": "/dev/zero"}, ".users_file", "neither a file nor a directory"),
         ({"realm": "x"}, ".realm", "needs users_file"),
         ({"users_file": ".", "realm": "a\nb"}, ".realm", "printable ASCII"),
     ],
