@@ -101,6 +101,8 @@ class Reloading(MultiService):
         _log.info("{path} is loaded, {count} changes", path=str(new.configuration.path), count=len(changes))
         for change in changes:
             _log.info("  {change}", change=change)
+        if new.configuration.process.takeover != before.process.takeover:
+            _log.warn("process.takeover is of the next start: who takes over still comes to where it was at this one")
         self._watch()
         return changes
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
@@ -13,6 +14,7 @@ from twisted.logger import capturedLogs
 
 from stickyproxy.config import from_tables
 from stickyproxy.config.admin import Admin
+from stickyproxy.config.process import Process
 from stickyproxy.config.specs import Configuration
 from stickyproxy.control.controls import LocalControls
 from stickyproxy.control.reloading import Loaded, Reloading
@@ -104,6 +106,16 @@ def test_many_signals_are_few_reloads(slow: Slow) -> None:
     slow.end()
     assert (slow.under_way, slow.read, slow.reloading.done) == ([], 2, 2)
     assert [backend.id for backend in slow.runs.clusters[0].backends] == ["a", "z"]
+
+
+def test_what_only_a_start_changes_is_told(slow: Slow) -> None:
+    """Another place for a take-over is in the file, and the log says that it is not in force yet."""
+    slow.file = attrs.evolve(slow.runs, process=Process(takeover=Path("/run/other")))
+    with capturedLogs() as events:
+        for _ in range(2):
+            slow.reloading._hangup()
+            slow.end()
+    assert sum("of the next start" in event["log_format"] for event in events) == 1
 
 
 def test_an_admin_endpoint_that_a_reload_adds_is_known_for_what_it_is(tmp_path: Path) -> None:
