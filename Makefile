@@ -25,7 +25,7 @@ else
 	@echo "With real programs"
 	@$(BIN)/python -m pytest tests/live
 	@echo "Again without uvloop: what goes through the connections of a real twistd"
-	@PYTHONPATH=$(CURDIR)/tests/no_uvloop $(BIN)/python -m pytest $(ON_EITHER:%=tests/live/test_%.py)
+	@PYTHONPATH=$(CURDIR)/tests/no_uvloop $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ON_EITHER:%=tests/live/test_%.py)
 endif
 
 fuzz: $(VENV)/with-test $(VENV)/with-fuzz ## any bytes for every parser, 60 s each (ARGS="10 --target requests", or --help)
