@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from stickyproxy.errors import StickyproxyError
 
 #: Connections that may wait for being accepted, where the endpoint does not say otherwise; the system may allow fewer.
 BACKLOG = 1024
-#: ``listen(description, factory)``: makes ``factory`` serve an endpoint string.
+#: ``listen(place, factory)``: makes ``factory`` serve an endpoint string, or another of the ``places_of`` frontends.
 Listen = Callable[[str, IProtocolFactory], Deferred[IListeningPort]]
 
 
@@ -64,8 +64,25 @@ def clear_left(address: str) -> None:
                 path.with_name(f"{path.name}.lock").unlink()
 
 
-def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+def places_of(wanted: Iterable[tuple[str, Iterable[str]]]) -> dict[str, str]:
+    """Which frontend listens where, from the names of frontends and their endpoint strings.
+
+    A place is an endpoint string; but several may be written alike, and be different ones (port 0). Those after the
+    first have the frontend's name after a line feed.
+    """
+    found: dict[str, str] = {}
+    for name, endpoints in wanted:
+        for endpoint in endpoints:
+            place = endpoint
+            while place in found:
+                place = f"{endpoint}\n{name}" if place == endpoint else f"{place} "
+            found[place] = name
+    return found
+
+
+def server_endpoint(reactor: Any, place: str) -> IStreamServerEndpoint:
     """Twisted lets 50 connections wait for being accepted; the rest of a crowd would try again a second later."""
+    description = place.partition("\n")[0]
     endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     if description.startswith(("tcp:", "tcp6:", "unix:")) and ":backlog=" not in description:
         with suppress(TypeError):  # it is given already, by its place
@@ -106,21 +123,22 @@ class Switch:
 
 
 class Listener(Service):
-    """Listens on the endpoint ``description`` for ``frontend`` (a name). ``listening`` fires with the address.
+    """Listens at ``place`` (an endpoint string, or ``places_of``) for ``frontend`` (a name).
+
+    ``listening`` fires with the address.
 
     ``switch.wrapped`` is what serves; both may be changed while it listens. Port 0 is resolved in the address.
     """
 
     _log = Logger()
 
-    def __init__(
-        self, frontend: str, description: str, listen: Listen, factory: IProtocolFactory, reactor: Any
-    ) -> None:
+    def __init__(self, frontend: str, place: str, listen: Listen, factory: IProtocolFactory, reactor: Any) -> None:
         self.listening: Deferred[IAddress] = Deferred()
         self.address: IAddress | None = None  #: where it listens, None: it does not
         self.closed = False  #: it does not listen, though it is started
         self.frontend = frontend
-        self.description = description
+        self.place = place
+        self.description = place.partition("\n")[0]  #: the endpoint string
         self.switch = Switch(factory)
         self._listen = listen
         self._reactor = reactor
@@ -162,7 +180,7 @@ class Listener(Service):
 
     def _begin(self) -> Deferred[None]:
         begun: Deferred[None] = Deferred()
-        port = self._port = self._listen(self.description, self.switch)
+        port = self._port = self._listen(self.place, self.switch)
         port.addCallbacks(self._listens, self._refused)
         port.addCallbacks(partial(_pass, begun), begun.errback)
         return begun

@@ -30,7 +30,8 @@ class _Listener(Listener):
     _log = Logger()
 
     def __init__(self, description: str, site: Site, made: _Made, listen: Listen, reactor: Any) -> None:
-        super().__init__("admin", description, listen, made.around(site), reactor)
+        place = f"{description}\n\nadmin"  # not one of a frontend's, though it may be written alike
+        super().__init__("admin", place, listen, made.around(site), reactor)
         self.site = site
         self._made = made
         self.listening.addCallback(self._look)

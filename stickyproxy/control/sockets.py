@@ -44,7 +44,7 @@ def places(acting: Iterable[int], workers: int, sockets: int) -> set[int]:
 
 
 class Sockets:
-    """The listening sockets of this process, by their endpoint strings.
+    """The listening sockets of this process, by their places: endpoint strings, or ``listening.places_of`` these.
 
     ``accepting``: connections are accepted from them here; else they are held for others. ``opening``: they are opened
     here where none is given, ``copies`` of each where that is possible; else only those that are given can be had.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +25,7 @@ from stickyproxy.control.draining import Drains
 from stickyproxy.control.metrics import Measures
 from stickyproxy.control.stopping import Stopping
 from stickyproxy.extensions import Extensions
-from stickyproxy.listening import Listen, Listener, listen_on
+from stickyproxy.listening import Listen, Listener, listen_on, places_of
 from stickyproxy.passwords import Passwords, VerifyingThreads, load_users
 from stickyproxy.probes import AT_ONCE, Probing, hosts_of, probing_of
 from stickyproxy.recording import Recording, tracing_of
@@ -64,7 +64,7 @@ class Proxy(MultiService):
         super().__init__()
         self.clusters: dict[str, Cluster] = {}
         self.frontends: dict[str, Frontend] = {}
-        self.listeners: dict[str, Listener] = {}  #: by their endpoint strings
+        self.listeners: dict[str, Listener] = {}  #: by their endpoint strings, or ``places_of`` these
         self.reactor = reactor
         self.extensions = extensions
         self.recording = Recording(reactor)
@@ -169,9 +169,9 @@ class Proxy(MultiService):
         self.frontends = {name: each.apply(counts=counts) for name, each in draft.frontends.items()}
         self.closed.keep(self.frontends)
         for listener in listeners:
-            self.listeners[listener.description] = listener
+            self.listeners[listener.place] = listener
             listener.setServiceParent(self)
-        self._direct_listeners()
+        self._direct_listeners(draft.places)
         for cluster, member in removed:
             self.leaving.lose_backend(cluster, member, cluster.spec.on_removal)
         for frontend in left:
@@ -181,15 +181,13 @@ class Proxy(MultiService):
         if isinstance(self.memory, PrivateMemory):
             self.memory.provide(regions_of(configuration))
 
-    def _direct_listeners(self) -> None:
-        """Each listens for the frontend that the configuration says, and those that it does not name, no more."""
-        for frontend in self.frontends.values():
-            frontend.listeners = [self.listeners[endpoint] for endpoint in frontend.spec.listen]
-        wanted = {endpoint: name for name, each in self.frontends.items() for endpoint in each.spec.listen}
-        for endpoint, listener in list(self.listeners.items()):
-            name = wanted.get(endpoint)
-            if name is None:
-                del self.listeners[endpoint]
+    def _direct_listeners(self, places: Mapping[str, str]) -> None:
+        """Each listens for the frontend that ``places`` says, and those that it does not name, no more."""
+        for whose, frontend in self.frontends.items():
+            frontend.listeners = [self.listeners[place] for place, name in places.items() if name == whose]
+        for place, listener in list(self.listeners.items()):
+            if (name := places.get(place)) is None:
+                del self.listeners[place]
                 listener.disownServiceParent()
             else:
                 listener.frontend = name
@@ -249,6 +247,7 @@ class Draft:
         self.passwords = self._load_passwords()
         self.spans = proxy.recording.spans_of(configuration.opentelemetry)
         self.frontends = self._draw_frontends()
+        self.places = places_of((spec.name, spec.listen) for spec in configuration.frontends)  #: and whose they are
 
     def drops(self, name: str) -> bool:
         """Whether the frontend of the proxy with this name is no more, or another."""
@@ -258,10 +257,9 @@ class Draft:
     def listeners(self, listen: Listen) -> list[Listener]:
         """For the endpoints that nobody listens on yet, nor is to listen on where the frontend is closed."""
         added = [
-            Listener(name, endpoint, listen, draft.outer, self._proxy.reactor)
-            for name, draft in self.frontends.items()
-            for endpoint in draft.spec.listen
-            if endpoint not in self._proxy.listeners
+            Listener(name, place, listen, self.frontends[name].outer, self._proxy.reactor)
+            for place, name in self.places.items()
+            if place not in self._proxy.listeners
         ]
         for listener in added:
             listener.closed = listener.frontend in self._proxy.closed
@@ -270,8 +268,7 @@ class Draft:
     def opening(self) -> list[Listener]:
         """Those that were closed with a frontend, and are to listen for another."""
         listeners, closed = self._proxy.listeners, self._proxy.closed
-        names = {endpoint: name for name, each in self.frontends.items() for endpoint in each.spec.listen}
-        found = [(listeners[endpoint], name) for endpoint, name in names.items() if endpoint in listeners]
+        found = [(listeners[place], name) for place, name in self.places.items() if place in listeners]
         return [listener for listener, name in found if listener.closed and name not in closed]
 
     def _draw_frontends(self) -> dict[str, FrontendDraft]:

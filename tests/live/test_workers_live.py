@@ -252,7 +252,7 @@ def test_an_operator_of_workers(proxy: Callable[..., Proxy], backends: Backends,
         f'[admin]\nlisten = "tcp:0:interface=127.0.0.1"\ntoken_file = "{token}"\n[process]\nworkers = 2',
     )
     servers = backends("a", "b")
-    running = proxy(configuration(servers[:1], *lines, frontends=(), cookie=False))
+    running = proxy(configuration(servers[:1], *lines, frontends=("one", "two"), cookie=False))
     running.wait_for(r"Worker \d serves", count=2, timeout=60)
     operator = Operator(running)
 
@@ -265,7 +265,9 @@ def test_an_operator_of_workers(proxy: Callable[..., Proxy], backends: Backends,
         for connection in pool:
             connection.sendall(b"GET /?seconds=0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: operator.ask("GET", "/api/clusters/app/backends/a")["active"])
-        plan = operator.ask("POST", "/api/plan", configuration(servers[1:], *lines, frontends=(), cookie=False))
+        plan = operator.ask(
+            "POST", "/api/plan", configuration(servers[1:], *lines, frontends=("one", "two"), cookie=False)
+        )
         assert [0 < each["requests"] <= 4 for each in plan["backends"] if each["id"] == "a"] == [True]
         assert "requests and 0 tunnels are open" in " ".join(plan["told"])
         for connection in pool:
@@ -273,7 +275,7 @@ def test_an_operator_of_workers(proxy: Callable[..., Proxy], backends: Backends,
         assert time.monotonic() - began > 1.4  # twelve, four at once, half a second each
 
         begun = operator.ask("POST", "/api/drains", {"frontend": "web", "deadline": "20s"})
-        assert begun["id"] == "frontend web"
+        assert begun.get("id") == "frontend web", begun
         wait_until(lambda: refused(port))
         for connection in kept:
             assert connection.recv(1) == b""
@@ -297,5 +299,6 @@ def test_an_operator_of_workers(proxy: Callable[..., Proxy], backends: Backends,
         assert operator.ask("GET", "/api/clusters/app/backends/a")["state"] == "drain"
         operator.ask("DELETE", path)
         assert operator.ask("GET", "/api/clusters/app/backends/a")["file"] == {}
-        for connection in connect_to_all(running, port, stack):
-            assert backend_of(ask(connection)) == "a"
+        for each in (port, port_of(running, "one"), port_of(running, "two")):  # two of which are written alike
+            for connection in connect_to_all(running, each, stack):
+                assert backend_of(ask(connection)) == "a"

@@ -156,6 +156,25 @@ def test_endpoints_come_and_go_and_change_hands() -> None:
     assert set(room.proxy.listeners) == set(room.proxy.frontends["other"].spec.listen) == {"tcp:8080"}
 
 
+def test_endpoints_that_are_written_alike() -> None:
+    """Two frontends on port 0 have a port each, before and after a reload, and when one of them goes."""
+    room = Room()
+    room.tables["frontend"]["web"]["listen"] = ["tcp:0", "tcp:0"]
+    room.tables["frontend"]["more"] = {"listen": ["tcp:0"], "cluster": "app"}
+    for _ in range(2):
+        assert room.reload() is None
+        found = {name: each.listeners for name, each in room.proxy.frontends.items()}
+        assert {name: len(each) for name, each in found.items()} == {"web": 2, "more": 1}
+        assert len({id(listener) for each in found.values() for listener in each}) == 3
+        for name, each in found.items():
+            assert {listener.description for listener in each} == {"tcp:0"}
+            assert {listener.frontend for listener in each} == {name}
+            assert {listener.switch.wrapped for listener in each} == {room.proxy.frontends[name].outer}
+    del room.tables["frontend"]["more"]
+    assert room.reload() is None
+    assert room.proxy.frontends["web"].listeners == found["web"] and len(room.proxy.listening()) == 2
+
+
 def test_nothing_changes_when_an_endpoint_is_taken() -> None:
     """Neither the backends nor the first of two new endpoints, which is not listened on any more."""
     room = Room()
