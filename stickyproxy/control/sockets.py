@@ -96,12 +96,16 @@ class Sockets:
         for group in self._groups:
             group.accept(*self._acting)
 
-    def forget(self) -> None:
-        """Close those that were given, and that nobody has asked for."""
+    def forget(self) -> list[str]:
+        """Close those that were given, and that nobody has asked for. Returns the files that they have."""
         given, self._given = self._given, {}
+        files = []
         for socks in given.values():
             for sock in socks:
+                if sock.family == socket.AF_UNIX:
+                    files.append(str(sock.getsockname()))
                 sock.close()
+        return files
 
     def release(self) -> None:
         """All are another's now: they are closed here, and go on there."""

@@ -25,13 +25,14 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from stickyproxy import __version__
 from stickyproxy.errors import StickyproxyError
@@ -120,12 +121,12 @@ class Predecessor:
                 store.restore(session)
         return sum(map(len, known.values()))
 
-    def serve_on(self, reactor: Any, stores: Mapping[str, Store]) -> None:
-        """Tell it that we serve now. What its clients are bound to until it has ended comes into ``stores``."""
+    def serve_on(self, reactor: Any, stores: Mapping[str, Store], ended: Callable[[], object] = lambda: None) -> None:
+        """Tell it that we serve now. What its clients are bound to until it has ``ended`` comes into ``stores``."""
         self._say({"serving": True})
         self._connection.setblocking(False)
         rest, self._received = self._received, b""
-        factory = Factory.forProtocol(lambda: _Following(stores, rest))
+        factory = Factory.forProtocol(lambda: _Following(stores, rest, ended))
         factory.noisy = False
         reactor.adoptStreamConnection(self._connection.fileno(), socket.AF_UNIX, factory)
         self.close()
@@ -165,9 +166,10 @@ class _Following(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = LONGEST
 
-    def __init__(self, stores: Mapping[str, Store], rest: bytes) -> None:
+    def __init__(self, stores: Mapping[str, Store], rest: bytes, ended: Callable[[], object]) -> None:
         self._stores = stores
         self._rest = rest
+        self._ended = ended
 
     def connectionMade(self) -> None:
         self.dataReceived(self._rest)
@@ -180,6 +182,9 @@ class _Following(LineOnlyReceiver):
                 store.restore(session)
             for key in told.get("forgotten", ()):
                 store.forget(key.encode("latin-1"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._ended()
 
 
 def user_of(connection: socket.socket) -> int | None:

@@ -21,6 +21,7 @@ from stickyproxy.control.settings import Set, restore_settings, settings_of
 from stickyproxy.control.sockets import Sockets
 from stickyproxy.control.systemd import Notifier
 from stickyproxy.control.takeover import CannotTakeOver, Predecessor, Store
+from stickyproxy.listening import clear_left
 
 
 class Upgrading:
@@ -50,6 +51,7 @@ class Upgrading:
         self._reactor = reactor
         self._notifier = notifier
         self._predecessor: Predecessor | None = None
+        self._left: list[str] = []  #: files of sockets of his that are nobody's when he has gone
         self._handover = Handover(path, reactor, sockets.held, stores, self._leave, partial(settings_of, proxy))
 
     def find(self) -> None:
@@ -62,7 +64,7 @@ class Upgrading:
 
     def take(self) -> None:
         """All has started, and nobody is served yet. Raises ``CannotTakeOver``."""
-        self._sockets.forget()
+        self._left = self._sockets.forget()
         if self._predecessor is None:
             self._handover.startService()
             return
@@ -79,7 +81,7 @@ class Upgrading:
     def serve(self) -> None:
         """The reactor runs: the other may go."""
         if self._predecessor is not None:
-            self._predecessor.serve_on(self._reactor, self._stores())
+            self._predecessor.serve_on(self._reactor, self._stores(), self._clear)
             try:
                 self._handover.startService()
             except CannotTakeOver as error:
@@ -97,6 +99,10 @@ class Upgrading:
     def stop(self) -> Deferred[Any]:
         """It is over."""
         return self._handover.stopService()
+
+    def _clear(self) -> None:
+        for address in self._left:
+            clear_left(address)
 
     def _leave(self, pid: int) -> None:
         self._notifier.tell(MAINPID=pid)

@@ -139,6 +139,17 @@ async def test_a_unix_socket_that_a_crash_has_left_is_replaced(tmp_path: Path, k
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_that_nobody_wants_any_more(tmp_path: Path) -> None:
+    """Of the sockets of a predecessor, those that the new configuration does not name; what they leave is told."""
+    sockets, path = Sockets(reactor, accepting=True, opening=True), tmp_path / "socket"
+    unix, tcp = socket.socket(socket.AF_UNIX), socket.create_server(("127.0.0.1", 0))
+    unix.bind(str(path))
+    sockets.give(f"unix:{path}", unix)
+    sockets.give("tcp:0", tcp)
+    assert sockets.forget() == [str(path)]
+    assert (unix.fileno(), tcp.fileno(), path.exists()) == (-1, -1, True)
+
+
 @ensureDeferred
 async def test_what_an_endpoint_puts_around_a_protocol_is_where_it_accepts() -> None:
     """An endpoint that wraps another is whole in every process: here it reads PROXY headers."""

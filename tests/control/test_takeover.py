@@ -93,7 +93,8 @@ async def test_the_whole_way(running: Running, stack: ExitStack) -> None:
     app.bind((b"learned",), "late")
     app.forget(b"key 7")
     running.tables["group shop"].bind((b"user", b"other name"), "b")
-    predecessor.serve_on(reactor, tables)
+    ended: list[bool] = []
+    predecessor.serve_on(reactor, tables, lambda: ended.append(True))
     app.bind((b"learned at the very end",), "later")
     await turns(lambda: running.left and tables["cluster app"].find(b"learned at the very end"))
     assert running.left == [os.getpid()]
@@ -103,7 +104,9 @@ async def test_the_whole_way(running: Running, stack: ExitStack) -> None:
 
     door = Handover(running.path, reactor, list, dict, print)  # the new one's own
     door.startService()
+    assert ended == []
     await running.handover.stopService()
+    await turns(lambda: ended)
     assert running.path.exists()  # the old one took only its own file away
     await door.stopService()
     assert not running.path.exists()
