@@ -283,6 +283,11 @@ class Fleet(MultiService):
         answers = await gatherResults(asked)
         return {life: answer[0] for life, answer in zip(lives, answers, strict=True) if answer}
 
+    @property
+    def awake(self) -> list[Life]:
+        """Those that answered of late: who only looks does not wait for one that is stuck."""
+        return [life for life in self.lives.values() if not life.silent]
+
     def reopen(self) -> None:
         """Open all access logs again, which were rotated."""
         self.proxy.recording.reopen()

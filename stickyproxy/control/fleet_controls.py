@@ -37,7 +37,7 @@ class FleetControls:
 
     async def snapshot(self) -> Report:
         """As ``Controls`` says."""
-        workers = await self._fleet.ask_all("control", "snapshot", [])
+        workers = await self._fleet.ask_all("control", "snapshot", [], among=self._fleet.awake)
         return merge_snapshots(await self._parent.snapshot(), list(workers.values()))
 
     async def change_backend(self, cluster: str, backend: str, change: Mapping[str, Any], by: str) -> Report:
@@ -49,7 +49,7 @@ class FleetControls:
     async def samples(self) -> list[Told]:
         """As ``Controls`` says: what workers that have died had counted when they were last asked still counts."""
         self._gathered.tell(None, await self._parent.samples())
-        told = await self._fleet.ask_all("control", "samples", [])
+        told = await self._fleet.ask_all("control", "samples", [], among=self._fleet.awake)
         for life, samples in told.items():
             self._gathered.tell(life, samples)
         living = set(self._fleet.lives.values())
