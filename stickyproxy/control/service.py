@@ -113,7 +113,9 @@ class AdminService(MultiService):
                 await listener.stopService()
             raise
         for description in [each for each in self.listeners if each not in wanted]:
-            await self.listeners.pop(description).disownServiceParent()
+            listener = self.listeners.pop(description)
+            await listener.disownServiceParent()
+            listener.site.close()
         for listener in self.listeners.values():
             if made is not None:
                 listener.adopt(made)

@@ -279,6 +279,15 @@ class _Channel(http.HTTPChannel):
         for each in flow:
             each.callback(None)
 
+    def end(self) -> None:
+        """Take no other request. An answer that has begun and not ended is a stream, which would go on for ever."""
+        if not self.answering:
+            self.loseConnection()
+        elif self.requests and self.requests[0].startedWriting:
+            self.drop()
+        else:
+            self.persistent = False
+
     def drop(self) -> None:
         """End it at once."""
         self.site.channels.pop(self, None)
@@ -298,6 +307,11 @@ class Site(http.HTTPFactory):
         self.pause = pause
         self.local = local
         self.channels: dict[_Channel, None] = {}  #: in the order in which they came
+
+    def close(self) -> None:
+        """Nobody is served here any more: each connection ends at once, or with the answer that is under way."""
+        for channel in list(self.channels):
+            channel.end()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if len(self.channels) >= CONNECTIONS:  # nobody keeps operators out by being there

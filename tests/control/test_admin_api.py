@@ -231,6 +231,24 @@ def test_connections_are_bounded(scene: Scene) -> None:
     assert len(scene.site.channels) <= 256
 
 
+def test_where_nobody_is_served_any_more_nothing_goes_on(scene: Scene, token_file: Path) -> None:
+    """Where [admin] is taken away, connections that are open are of no use: they end, with the answer under way."""
+    kept, looking, asking = scene.connect(), scene.connect(), scene.connect()
+    get = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    kept.deliver(get.format("/api/version").encode())
+    scene.events.startService()
+    looking.deliver(get.format("/api/events").encode())
+    for _ in range(50):
+        scene.clock.advance(0)
+    asking.deliver(get.format("/api/snapshot").encode())
+    scene.site.close()
+    for _ in range(50):
+        scene.clock.advance(0)
+    scene.events.stopService()
+    assert all(each.disconnecting for each in (kept, looking, asking))
+    assert asking.written.startswith(b"HTTP/1.1 200 OK") and asking.written.endswith(b"}\n")
+
+
 def test_tokens_are_read_again(scene: Scene, token_file: Path) -> None:
     """A new file of tokens counts at once; one that others may read ends all tokens until it is mended."""
     token_file.write_text(f"# ours\n{'n' * 32}\nbob {'b' * 32} # bob's\n")
