@@ -92,8 +92,10 @@ class Reloading(MultiService):
             self._judged = state_of(new.configuration)
             changes = [str(change) for change in difference(before, new.configuration)]
             await self._apply(new)
-        except BaseException:
+        except BaseException as error:
             self.failed += 1
+            if isinstance(error, Exception):
+                _refused(Failure())
             raise
         finally:
             self._told(False)
@@ -110,7 +112,7 @@ class Reloading(MultiService):
         """Another one, unless one waits for its turn already, which reads the file later than now."""
         if self._turn.waiting:
             return
-        Deferred.fromCoroutine(self.reload()).addErrback(_refused)
+        Deferred.fromCoroutine(self.reload()).addErrback(lambda failure: None)  # the log has it
 
     def _watch(self) -> None:
         """Look at the files as often as the configuration says."""

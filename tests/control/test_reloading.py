@@ -21,6 +21,7 @@ from stickyproxy.control.reloading import Loaded, Reloading
 from stickyproxy.control.service import AdminService
 from stickyproxy.extensions import find_extensions
 from stickyproxy.service import build
+from stickyproxy.testing import MemoryTransport
 
 EXTENSIONS = find_extensions()
 
@@ -86,13 +87,15 @@ def test_a_reload_waits_for_the_one_before_it(slow: Slow) -> None:
 
 
 def test_one_that_fails_lets_the_next_have_its_turn(slow: Slow) -> None:
-    """The second is loaded though the first could not be."""
+    """The second is loaded though the first could not be, of which the log says why, whoever asked for it."""
     first = Deferred.fromCoroutine(slow.reloading.reload())
     second = Deferred.fromCoroutine(slow.reloading.reload())
     failures: list[BaseException] = []
     first.addErrback(lambda failure: failures.append(failure.value))
-    slow.end(OSError("no"))
+    with capturedLogs() as events:
+        slow.end(OSError("no"))
     slow.end()
+    assert [event["reason"] for event in events if "is not loaded" in event.get("log_format", "")] == ["no"]
     assert [str(error) for error in failures] == ["no"]
     assert (second.called, slow.reloading.done, slow.reloading.failed) == (True, 1, 1)
 
@@ -136,3 +139,7 @@ def test_an_admin_endpoint_that_a_reload_adds_is_known_for_what_it_is(tmp_path: 
     texts = [str(event.get("log_format")) for event in events]
     assert sum("listens on" in text for text in texts) == 1
     assert not any("elsewhere" in text for text in texts)
+    channel = next(iter(admin.listeners.values())).site.buildProtocol(None)
+    transport = MemoryTransport(channel)
+    assert Deferred.fromCoroutine(admin.reconfigure(None, nothing)).called
+    assert transport.disconnecting, "a connection outlives the endpoint that a reload takes away"
