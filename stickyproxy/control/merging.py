@@ -50,7 +50,10 @@ def merge_drains(parent: dict[str, Any], workers: Sequence[dict[str, Any]]) -> d
         (each for each in workers if each["stage"] == "cut"), workers[0]
     )
     added = {key: sum(each[key] for each in workers) for key in ("sockets", "told", "cut")}
-    return {**last, **added, "sessions": parent["sessions"], "ended": all(each["ended"] for each in workers)}
+    ended = all(each["ended"] for each in workers)
+    if ended and parent["stage"] == "cancelled":  # also where a worker had nobody left before that
+        last = {**last, "stage": "cancelled"}
+    return {**last, **added, "sessions": parent["sessions"], "ended": ended}
 
 
 def merge_plans(parent: dict[str, Any], workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -73,5 +76,8 @@ def merge_explanations(workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first = next(each for each in workers if each["backend"] == chosen.most_common(1)[0][0])
     if len(chosen) == 1:
         return first
-    told = ", ".join(f"{backend or 'none'} by {count}" for backend, count in chosen.most_common())
-    return {**first, "why": [*first["why"], f"each worker chooses by its own counts: {told}"]}
+    names = " or ".join(backend or "nobody" for backend, _ in chosen.most_common())
+    told = ", ".join(f"{backend or 'nobody'} by {count}" for backend, count in chosen.most_common())
+    *steps, verdict = first["why"]
+    rule = verdict.partition(": ")[2] or verdict
+    return {**first, "why": [*steps, f"served by {names}: {rule}; each worker chooses by its own counts ({told})"]}

@@ -55,6 +55,9 @@ def test_a_drain_is_as_far_as_its_last_worker() -> None:
     assert merge_drains(parent, []) == parent
     assert merge_drains(parent, [done, closing]) == {**closing, "told": 6}
     assert merge_drains(parent, [done, cut]) == {**cut, "told": 2}
+    cancelled = {**parent, "stage": "cancelled"}
+    assert merge_drains(cancelled, [done, done])["stage"] == "cancelled"
+    assert merge_drains(cancelled, [done, closing])["stage"] == "closing"
 
 
 def test_a_plan_counts_what_is_open_in_the_workers() -> None:
@@ -70,7 +73,8 @@ def test_a_plan_counts_what_is_open_in_the_workers() -> None:
 
 def test_workers_that_would_choose_differently() -> None:
     """What most of them would do is the answer, and that others would not is said."""
-    a, b = {"backend": "a", "why": ["least"]}, {"backend": "b", "why": ["least"]}
+    a, b = ({"backend": id, "why": ["route", f"served by {id}: least"]} for id in "ab")
     assert merge_explanations([b, b]) == b
     merged = merge_explanations([b, a, a])
-    assert (merged["backend"], merged["why"][-1]) == ("a", "each worker chooses by its own counts: a by 2, b by 1")
+    told = "served by a or b: least; each worker chooses by its own counts (a by 2, b by 1)"
+    assert (merged["backend"], merged["why"]) == ("a", ["route", told])

@@ -74,9 +74,9 @@ form.onsubmit = async (event) => {
 function* verdict(told, { headers }) {
   const cluster = world.snapshot.clusters[told.cluster];
   const backend = cluster?.backends[told.backend];
-  const last = told.why[told.why.length - 1].replace(/^served by [^:]*: /, "");
+  const [, names = told.backend, last] = /^(?:served by ([^:]*): )?(.*)/s.exec(told.why[told.why.length - 1]);
   const who = told.backend === null ? [el("b", { text: "Nobody" }), " serves it: ", last]
-    : [el("b", { text: told.backend }), ` of cluster `, el("a", { href: `#cluster-${told.cluster}`, text: told.cluster }), ` serves it: ${last}.`];
+    : [el("b", { text: names }), ` of cluster `, el("a", { href: `#cluster-${told.cluster}`, text: told.cluster }), ` serves it: ${last}.`];
   yield el("p", { class: "verdict" }, ...who);
   const own = cluster?.affinity.find((link) => /^cookie /.test(link.name) && link.kept_by === "client");
   const cookie = own?.name.slice("cookie ".length);
