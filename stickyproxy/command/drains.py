@@ -17,18 +17,29 @@ _WAIT = "1s"
 
 def drain(chosen: Namespace) -> Answer:
     instance = instance_of(chosen)
+    wanted, name = _wanted(chosen)
     if chosen.cancel:
-        path = path_of("drains", f"backend {chosen.backend} of {chosen.cluster}")
+        path = path_of("drains", name)
         report = instance.ask("DELETE", path, "stage")
         return Answer(report, [told(report)])
     options = {key: value for key in ("stay", "window", "deadline", "code") if (value := getattr(chosen, key))}
-    report = instance.ask(
-        "POST", "/api/drains", "stage", {"cluster": chosen.cluster, "backend": chosen.backend, **options}
-    )
+    report = instance.ask("POST", "/api/drains", "stage", {**wanted, **options})
     if chosen.wait:
         report = _wait(instance, report, quiet=chosen.json)
     failed = report["ended"] and report["stage"] not in _WELL
     return Answer(report, [told(report)], Status.FAILED if failed else Status.FINE)
+
+
+def _wanted(chosen: Namespace) -> tuple[dict[str, Any], str]:
+    """What is to be drained, and the name of that drain. Raises ``Failure``."""
+    kinds = [chosen.cluster is not None, chosen.frontend is not None, chosen.process]
+    if sum(kinds) != 1 or (chosen.cluster is not None and chosen.backend is None):
+        raise Failure("say what to drain: CLUSTER BACKEND, --frontend NAME, or --process", Status.WORDS)
+    if chosen.process:
+        return {"process": True}, "process"
+    if chosen.frontend is not None:
+        return {"frontend": chosen.frontend}, f"frontend {chosen.frontend}"
+    return {"cluster": chosen.cluster, "backend": chosen.backend}, f"backend {chosen.backend} of {chosen.cluster}"
 
 
 def drains(chosen: Namespace) -> Answer:

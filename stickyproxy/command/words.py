@@ -48,7 +48,8 @@ configuration names; they are never shown.
 _DRAIN = """\
 Drains a backend: new clients go elsewhere, its WebSockets get Close frames over the window, and what is left at the
 deadline is cut. It is in maintenance then, until: stickyproxy up CLUSTER BACKEND. With --wait the status is 0 when
-nobody was left, and 1 when the rest was cut, or the drain was cancelled.
+nobody was left, and 1 when the rest was cut, or the drain was cancelled. A frontend (--frontend NAME), and all of them
+(--process), listen no more until: stickyproxy drain --frontend NAME --cancel.
 """
 _SESSION = "the id that 'sessions list' tells"
 
@@ -160,10 +161,13 @@ def _add_changing(words: _Words) -> None:
     _add_backend(change)
     change.add_argument("--state", choices=("up", "drain", "maintenance"))
     change.add_argument("--weight", type=int, metavar="N", help="0 to 256")
-    drain = words.add("drain", "drains.drain", "drain a backend", _DRAIN)
-    _add_backend(drain)
+    drain = words.add("drain", "drains.drain", "drain a backend, a frontend, or all", _DRAIN)
+    drain.add_argument("cluster", metavar="CLUSTER", nargs="?")
+    drain.add_argument("backend", metavar="BACKEND", nargs="?")
+    drain.add_argument("--frontend", metavar="NAME", help="this frontend: it listens no more, until --cancel")
+    drain.add_argument("--process", action="store_true", help="all frontends; the process goes on")
     drain.add_argument("--wait", action="store_true", help="until it has ended, with its progress")
-    drain.add_argument("--cancel", action="store_true", help="end the drain that is under way")
+    drain.add_argument("--cancel", action="store_true", help="end the drain; a frontend listens again")
     drain.add_argument("--stay", metavar="DURATION", help="for how long bound clients stay (5m); default: not at all")
     drain.add_argument("--window", metavar="DURATION", help="over which its WebSockets are closed")
     drain.add_argument("--deadline", metavar="DURATION", help="after which the rest is cut; default: 30s")

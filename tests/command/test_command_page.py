@@ -272,3 +272,17 @@ def test_a_file_that_runs_itself(scene: Scene, tmp_path: Path) -> None:
         assert running.stop() in (0, -signal.SIGTERM)  # Twisted ends by the signal that it got
         assert "Server Shut Down." in running.log and "Traceback" not in running.log
     assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_a_frontend_and_all_of_them(scene: Scene, ask: Callable[..., tuple[int, str, str]]) -> None:
+    """Drained, they do not listen until that is cancelled; and I have to say which of the three I mean."""
+    for words, name in ((["--frontend", "web"], "frontend web"), (["--process"], "process")):
+        status, out, err = ask("drain", *words, "--wait", "-c", "proxy.toml")
+        assert (status, out) == (0, f"{name}: done, 0 sockets left\n"), err
+        assert json.loads(ask("status", "--json", "-c", "proxy.toml")[1])["frontends"]["web"]["addresses"] == []
+        assert ask("drain", *words, "--cancel", "-c", "proxy.toml")[0] == 0
+        assert json.loads(ask("status", "--json", "-c", "proxy.toml")[1])["frontends"]["web"]["addresses"] != []
+        assert ask("drain", *words, "--cancel", "-c", "proxy.toml")[0] == 1
+    for wrong in (["app"], ["app", "a", "--process"], ["--process", "--frontend", "web"]):
+        status, _, err = ask("drain", *wrong, "-c", "proxy.toml")
+        assert status == 2 and "say what to drain" in err

@@ -254,5 +254,5 @@ def test_help_needs_nothing(capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert all(f"\n  {status.value:3}  " in out for status in Status)
     with pytest.raises(SystemExit) as ended:
-        main(["drain"])
+        main(["up"])
     assert ended.value.code == 2

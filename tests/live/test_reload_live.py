@@ -148,7 +148,7 @@ def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
                 assert "cluster.app.balance" in proxy.log and "round-robin" in proxy.log
                 assert await ask(x="1" * 3000) == 200
                 await reloaded(proxy, file([a, b], frontend='limits.head = "2KiB"'), 1)
-                assert "frontend.web.limits.head 65536 → 2048" in proxy.log
+                await asyncio.to_thread(proxy.wait_for, "frontend.web.limits.head 65536 → 2048")
                 assert await ask(x="1" * 3000) == 431
 
         asyncio.run(go())
