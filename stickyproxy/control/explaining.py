@@ -62,11 +62,11 @@ def judge(question: Question, configuration: Configuration) -> Asked:
     return Asked(frontend.name, identity.arrival(head), name, told)
 
 
-def explain(asked: Asked, cluster: Cluster) -> list[str]:
+def explain(asked: Asked, cluster: Cluster, recalled_by: Sequence[str | None] | None = None) -> list[str]:
     """What each affinity of ``cluster`` knows of the client, and what keeps each backend from a new one."""
     members = cluster.members
     down = {id: str(member.health) for id, member in members.items() if member.health and member.health.down}
-    affinity = explain_affinity(cluster.links, asked.arrival, members)
+    affinity = explain_affinity(cluster.links, asked.arrival, members, recalled_by)
     return [*affinity, *explain_members(members.values(), down)]
 
 
@@ -108,7 +108,9 @@ async def explain_request(
     if asked.cluster is None:
         return {**report, "why": [asked.route]}
     cluster = clusters[asked.cluster]
-    why = [asked.route, *explain(asked, cluster)]
+    recalled = [link.recall(asked.arrival) for _, link in cluster.links]
+    found = [each if each is None or isinstance(each, str) else await each for each in recalled]
+    why = [asked.route, *explain(asked, cluster, found)]
     try:
         choice = await cluster.would_choose(asked.arrival)
     except SessionLost as lost:

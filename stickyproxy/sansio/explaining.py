@@ -6,12 +6,12 @@ For people: on the answer to a request with ``X-Sticky-Explain`` from a trusted 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from stickyproxy.interfaces import IAffinity
 from stickyproxy.model import GONE, Arrival, BackendState
-from stickyproxy.sansio.affinity import TableAffinity
+from stickyproxy.sansio.affinity import CookieAffinity, TableAffinity
 from stickyproxy.sansio.routing import RouteLike
 from stickyproxy.sansio.selection import C, Choice
 
@@ -31,15 +31,20 @@ def explain_route(route: RouteLike | None, cluster: str) -> str:
 
 
 def explain_affinity(
-    links: Sequence[tuple[str, IAffinity]], arrival: Arrival, members: Mapping[str, C]
+    links: Sequence[tuple[str, IAffinity]],
+    arrival: Arrival,
+    members: Mapping[str, C],
+    recalled_by: Sequence[str | Awaitable[str | None] | None] | None = None,
 ) -> Iterator[str]:
-    """What each affinity of a cluster, in order, knows of ``arrival``; ``links`` are named."""
+    """What each affinity of a cluster, in order, knows of ``arrival``; ``links`` are named.
+
+    ``recalled_by``: what each of them recalls, where that was waited for; None: they are asked.
+    """
     decided = False
-    for name, link in links:
-        recalled = link.recall(arrival)
+    found = [link.recall(arrival) for _, link in links] if recalled_by is None else recalled_by
+    for (name, link), recalled in zip(links, found, strict=True):
         if recalled is None:
-            keyless = isinstance(link, TableAffinity) and link.key(arrival) is None
-            yield f"affinity {name}: " + ("the request has no such key" if keyless else "knows nothing of this client")
+            yield f"affinity {name}: {_ignorance(link, arrival)}"
         elif not isinstance(recalled, str):
             if isinstance(recalled, Coroutine):
                 recalled.close()  # nobody waits for it
@@ -51,6 +56,17 @@ def explain_affinity(
         else:
             yield f"affinity {name}: bound to {recalled}" + (", but an earlier one is right" if decided else "")
             decided = True
+
+
+def _ignorance(link: IAffinity, arrival: Arrival) -> str:
+    """Why it recalls nothing: a cookie that was cut when it was copied is not the same as none."""
+    if isinstance(link, TableAffinity) and link.key(arrival) is None:
+        return "the request has no such key"
+    if isinstance(link, CookieAffinity) and arrival.head is not None:
+        pairs = (pair.strip() for field in arrival.head.named.get(b"cookie", ()) for pair in field.split(b";"))
+        if any(pair.startswith(link.cookie + b"=") for pair in pairs):
+            return "its cookie does not count: cut, changed, there twice, too old, or of another cluster or key"
+    return "knows nothing of this client"
 
 
 def explain_members(members: Iterable[C], down: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:

@@ -192,6 +192,24 @@ def test_why_a_client_is_where_it_is(scene: Scene) -> None:
     for headers in ([f"Cookie: {cookie}"], {"Cookie": cookie}):
         told = scene.ask("POST", "/api/explain", {"url": "http://x/kept/1", "headers": headers}).json()
         assert (told["cluster"], told["backend"], told["outcome"]) == ("kept", "a", "kept")
+    for given in (cookie[:-1], f"{cookie[:-4]}AAAA", f"{cookie}; {cookie}x"):
+        told = scene.ask("POST", "/api/explain", {"url": "http://x/kept/", "headers": [f"Cookie: z=1; {given}"]}).json()
+        assert told["outcome"] == "new"
+        assert "its cookie does not count: cut" in told["why"][1]
+
+
+def test_what_is_remembered_elsewhere_is_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With workers, what another process remembers of a client is told, and not only that there may be something."""
+
+    async def later(backend: str | None) -> str | None:
+        return backend
+
+    source, user, learned = (link for _, link in scene.proxy.clusters["app"].links)
+    monkeypatch.setattr(user, "recall", lambda arrival: later(None))
+    monkeypatch.setattr(learned, "recall", lambda arrival: later("b"))
+    told = scene.ask("POST", "/api/explain", {"url": "http://x/", "headers": ["X-User: eve"]}).json()
+    assert told["why"][2] == "affinity header X-User: knows nothing of this client"
+    assert told["why"][3] == "affinity learned PHPSESSID: bound to b"
 
 
 def test_asking_takes_nobodys_place(token_file: Path) -> None:
