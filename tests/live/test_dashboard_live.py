@@ -165,6 +165,7 @@ RECKONED = [
         "X-User: al,Cookie: a=1; b=2,Cookie: SRV=value",
     ),
     ("who.js", "headerLines('abc==', ['SRV']).join() + wholeURL('x.org/a')", "Cookie: SRV=abc==http://x.org/a"),
+    ("who.js", "headerLines('abc', ['SRV', 'ID']).join()", "Cookie: SRV=abc; ID=abc"),
 ]
 CLUSTER = (
     """{backends: {a: {status: "up", weight: 1}, b: {status: "up", weight: 2}, c: {status: "drain", weight: 1}}}"""
@@ -232,6 +233,7 @@ def test_who_serves_a_client(scene: Scene) -> None:
         assert scene.find_out(url="/", headers=typed).startswith(
             f"{served} of cluster shop serves it: the client is bound"
         )
+    assert "its cookie does not count: cut" in scene.find_out(url="/", headers=cookie[:-1])
     assert "That cannot be answered" not in scene.find_out("10.0.0.1", "/live/")
     with ThreadPoolExecutor(8) as clients:
         asked = [clients.submit(scene.ask, "/") for _ in range(300)]

@@ -33,13 +33,13 @@ function needed({ affinity }) {
   return names.length && names[0] !== "none" ? `kept by ${names.join(", else ")}` : "nobody is bound here";
 }
 
-/** Header lines of what was typed: lines as they are, cookies without their name, the bare value of the only cookie. */
+/** Header lines of what was typed: lines as they are, cookies, or the bare value of one, whichever it is the value of. */
 export function headerLines(text, cookies) {
   const lines = [];
   for (const line of text.split("\n").map((each) => each.trim()).filter(Boolean)) {
     if (/^[!#$%&'*+.^_`|~0-9A-Za-z-]+:/.test(line)) lines.push(line);
     else if (line.includes("=") && !/=+$/.test(line)) lines.push(`Cookie: ${line}`);
-    else lines.push(`Cookie: ${cookies[0] ?? "SRV"}=${line}`);
+    else lines.push(`Cookie: ${(cookies.length ? cookies : ["SRV"]).map((name) => `${name}=${line}`).join("; ")}`);
   }
   return lines;
 }
