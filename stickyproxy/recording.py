@@ -106,6 +106,9 @@ class Recording(MultiService):
 
         ``wanted``: somebody will.
         """
+        spans = self._spans.take if self._spans is not None else None  # which may be about to go
+        if spec is None and not wanted and all(taker == spans for taker in self._takers):
+            return None
         recorder = self._recorders.get(spec)
         if recorder is None:
             own: list[Taker] = []
@@ -113,8 +116,6 @@ class Recording(MultiService):
                 log = self._logs[spec] = AccessLog(spec)
                 log.setServiceParent(self)
                 own.append(log.write)
-            elif not self._takers and not wanted:
-                return None
             recorder = self._recorders[spec] = Recorder(own, self._clock, others=self._takers)
             recorder.setServiceParent(self)
         return recorder.record

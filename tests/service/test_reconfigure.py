@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from stickyproxy.config import from_tables
 from stickyproxy.extensions import find_extensions
@@ -21,6 +22,7 @@ from stickyproxy.model import BackendState
 from stickyproxy.sansio.selection import Choice
 from stickyproxy.service import Proxy, build
 from stickyproxy.testing import make_arrival
+from stickyproxy.wires.http import HTTPFrontendFactory
 
 EXTENSIONS = find_extensions()
 TABLES: dict[str, Any] = {
@@ -173,6 +175,23 @@ def test_endpoints_that_are_written_alike() -> None:
     del room.tables["frontend"]["more"]
     assert room.reload() is None
     assert room.proxy.frontends["web"].listeners == found["web"] and len(room.proxy.listening()) == 2
+
+
+def test_opentelemetry_comes_and_goes() -> None:
+    """Turned on and off by reloads, requests are recorded for spans while it is on, in the frontend that goes on."""
+    room = Room()
+    room.web["trace"], room.tables["access_log"] = True, False
+    pool = ThreadPool(0, 1)  # never started: nothing is to be sent
+    room.reactor.getThreadPool = lambda: pool  # type: ignore[attr-defined]
+    frontend = room.proxy.frontends["web"]
+    for wanted in (False, True, True, False, True):
+        room.tables.pop("opentelemetry", None)
+        if wanted:
+            room.tables["opentelemetry"] = {}
+        assert room.reload() is None
+        assert room.proxy.frontends["web"] is frontend
+        assert isinstance(frontend.factory, HTTPFrontendFactory) and frontend.factory.tracing is not None
+        assert (frontend.factory.record is not None) is wanted
 
 
 def test_nothing_changes_when_an_endpoint_is_taken() -> None:
