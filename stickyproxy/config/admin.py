@@ -38,5 +38,8 @@ class Admin:
     )
     tls: FrontendTLS | None = attrs.field(
         default=None,
-        metadata=told("TLS, in a table as `[frontend.NAME.tls]`; with `client_ca` for certificates of operators."),
+        metadata=told(
+            "TLS, in a table as `[frontend.NAME.tls]`; with `client_ca` for certificates of operators. Unix sockets "
+            "have none."
+        ),
     )

@@ -31,7 +31,7 @@ class _Listener(Listener):
 
     def __init__(self, description: str, site: Site, made: _Made, listen: Listen, reactor: Any) -> None:
         place = f"{description}\n\nadmin"  # not one of a frontend's, though it may be written alike
-        super().__init__("admin", place, listen, made.around(site), reactor)
+        super().__init__("admin", place, listen, made.around(site, description), reactor)
         self.site = site
         self._made = made
         self.listening.addCallback(self._look)
@@ -39,7 +39,7 @@ class _Listener(Listener):
     def adopt(self, made: _Made) -> None:
         """The next connection and the next request are treated as ``made`` says."""
         self.site.door = made.door
-        self.switch.wrapped = made.around(self.site)
+        self.switch.wrapped = made.around(self.site, self.description)
         self._made = made
 
     def _look(self, address: IAddress) -> IAddress:
@@ -74,8 +74,8 @@ class _Made:
                 client_certificates=tls.client_certificates,
             )
 
-    def around(self, site: Site) -> IProtocolFactory:
-        if self.creator is None:
+    def around(self, site: Site, description: str) -> IProtocolFactory:
+        if self.creator is None or description.startswith("unix:"):  # no name is there that a certificate could be for
             return site
         return tls_factory(self.creator, site, clock=self._reactor, handshake_timeout=10.0)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
@@ -15,7 +16,7 @@ from twisted.logger import capturedLogs
 from stickyproxy.config import from_tables
 from stickyproxy.config.admin import Admin
 from stickyproxy.config.process import Process
-from stickyproxy.config.specs import Configuration
+from stickyproxy.config.specs import Configuration, FrontendTLS
 from stickyproxy.control.controls import LocalControls
 from stickyproxy.control.reloading import Loaded, Reloading
 from stickyproxy.control.service import AdminService
@@ -139,7 +140,13 @@ def test_an_admin_endpoint_that_a_reload_adds_is_known_for_what_it_is(tmp_path: 
     texts = [str(event.get("log_format")) for event in events]
     assert sum("listens on" in text for text in texts) == 1
     assert not any("elsewhere" in text for text in texts)
-    channel = next(iter(admin.listeners.values())).site.buildProtocol(None)
+    listener = next(iter(admin.listeners.values()))
+    certificate = tmp_path / "ours.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    with_tls = attrs.evolve(spec, tls=FrontendTLS(certificates=(certificate,)))
+    assert Deferred.fromCoroutine(admin.reconfigure(with_tls, nothing)).called
+    assert listener.switch.wrapped is listener.site, "TLS on a Unix socket, which no client of ours asks for"
+    channel = listener.site.buildProtocol(None)
     transport = MemoryTransport(channel)
     assert Deferred.fromCoroutine(admin.reconfigure(None, nothing)).called
     assert transport.disconnecting, "a connection outlives the endpoint that a reload takes away"
