@@ -159,6 +159,8 @@ def _is_address(text: str) -> bool:
 async def list_sessions(clusters: Mapping[str, Cluster], query: Mapping[str, str], pause: Pause) -> Report:
     """What ``Controls.sessions`` tells."""
     limit = _limit(query.get("limit"))
+    if "address" in query and not _is_address(query["address"]):
+        raise Refusal("invalid", "address: expected an IP address")
     chosen = _chosen(clusters, query.get("cluster"))
     kept = {cluster.name: kept_by(cluster) for cluster in chosen}
     sources = [ClusterSessions(cluster) for cluster in _with_tables(chosen)]

@@ -151,6 +151,7 @@ def test_pinned_sessions_are_not_given_up() -> None:
         ("GET", "/api/sessions?after=app", None, 422),
         ("GET", "/api/sessions?limit=1&limit=2", None, 422),
         ("GET", "/api/sessions?lmit=1", None, 422),
+        ("GET", "/api/sessions?address=192.0.2", None, 422),
         ("GET", "/api/sessions?key=%ff", None, 400),
         ("PUT", "/api/clusters/app/sessions/0", {"backend": "b"}, 404),
         ("PUT", "/api/clusters/app/sessions/0", {"backend": "c"}, 422),
