@@ -44,7 +44,9 @@ class FleetControls:
         """As ``Controls`` says; it holds for workers that are started later, too."""
         report = await self._parent.change_backend(cluster, backend, change, by)
         await self._fleet.ask_all("change", [(cluster, backend, report["state"], report["weight"])])
-        return report
+        clusters = (await self.snapshot())["clusters"]
+        changed: Report = clusters.get(cluster, {}).get("backends", {}).get(backend, report)  # with workers' counts
+        return changed
 
     async def samples(self) -> list[Told]:
         """As ``Controls`` says: what workers that have died had counted when they were last asked still counts."""

@@ -273,6 +273,7 @@ def test_an_operator_of_workers(proxy: Callable[..., Proxy], backends: Backends,
         for connection in pool:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         assert time.monotonic() - began > 1.4  # twelve, four at once, half a second each
+        wait_until(lambda: operator.ask("PUT", "/api/clusters/app/backends/a", {"weight": 1})["requests"] == 12)
 
         begun = operator.ask("POST", "/api/drains", {"frontend": "web", "deadline": "20s"})
         assert begun.get("id") == "frontend web", begun
