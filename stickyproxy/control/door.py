@@ -111,5 +111,9 @@ class Door:
                 self._tired.clear()
             self._tired[whose] = now + wait
             raise Problem(429, "too many wrong tokens", fields=[("Retry-After", str(int(wait) + 1))])
+        if self._operators is not None and self._operators.wrong:
+            raise Problem(
+                401, "nobody's token is taken now: the token file is wrong, the log says how", fields=[_INVALID]
+            )
         self._log.warn("A wrong token for the admin API from {address}", address=address)
         raise Problem(401, "this token is nobody's", fields=[_INVALID])

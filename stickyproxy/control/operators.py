@@ -51,6 +51,11 @@ class Operators:
                 found = name
         return found
 
+    @property
+    def wrong(self) -> bool:
+        """Whether the file is such that nobody has a token; the log says why."""
+        return self._seen is None
+
     def _refresh(self) -> None:
         """Read the file again if it is another. Until a wrong one is right again, nobody has a token."""
         try:

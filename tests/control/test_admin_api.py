@@ -255,8 +255,10 @@ def test_tokens_are_read_again(scene: Scene, token_file: Path) -> None:
     assert scene.ask("PUT", BACKEND, {"weight": 4}, token=TOKEN).status == 401
     assert scene.ask("PUT", BACKEND, {"weight": 4}, token="b" * 32).status == 200
     assert scene.ask("PUT", BACKEND, {"weight": 4}, token="n" * 32).status == 200
+    assert "nobody's" in scene.ask("PUT", BACKEND, {"weight": 4}, token="x" * 32).json()["detail"]
     token_file.chmod(0o644)
-    assert scene.ask("PUT", BACKEND, {"weight": 4}, token="b" * 32).status == 401
+    refused = scene.ask("PUT", BACKEND, {"weight": 4}, token="b" * 32)
+    assert (refused.status, "the token file is wrong" in refused.json()["detail"]) == (401, True)
     token_file.chmod(0o400)
     assert scene.ask("PUT", BACKEND, {"weight": 4}, token="b" * 32).status == 200
     token_file.unlink()
