@@ -233,7 +233,7 @@ def test_who_serves_a_client(scene: Scene) -> None:
         assert scene.find_out(url="/", headers=typed).startswith(
             f"{served} of cluster shop serves it: the client is bound"
         )
-    assert "its cookie does not count: cut" in scene.find_out(url="/", headers=cookie[:-1])
+    assert "taken for a new client: its cookie does not count: cut" in scene.find_out(url="/", headers=cookie[:-1])
     assert "That cannot be answered" not in scene.find_out("10.0.0.1", "/live/")
     with ThreadPoolExecutor(8) as clients:
         asked = [clients.submit(scene.ask, "/") for _ in range(300)]

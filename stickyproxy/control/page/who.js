@@ -85,6 +85,10 @@ function* verdict(told, { headers }) {
       + `To ask for a certain one, paste its cookie: in its browser under Developer tools › Application (or Storage) › Cookies.`;
     yield el("p", { class: "hint", text });
   }
+  const spoilt = told.why.find((step) => step.includes("its cookie does not count"));
+  if (spoilt && told.outcome !== "kept") {
+    yield el("p", { class: "hint", text: `It is taken for a new client: ${spoilt.slice(spoilt.indexOf("its cookie"))}. Was it copied as a whole?` });
+  }
   if (backend && backend.status !== "up") {
     yield el("p", {}, el("span", { class: "state", "data-state": backend.status, text: backend.status }), ` ${backend.why}`);
   }
