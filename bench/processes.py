@@ -52,8 +52,9 @@ class Program:
         """The next line that it prints that begins so; others are passed over. It is an error if none comes in time."""
         assert self._process.stdout is not None
         clock = threading.Timer(within, self._process.kill)
-        clock.start()
+        clock.daemon = True  # a Ctrl-C within its start does not wait for it
         try:
+            clock.start()
             for line in self._process.stdout:
                 if line.startswith(beginning):
                     return line.strip()
