@@ -16,6 +16,7 @@ from stickyproxy.config.units import (
     Place,
     Shorthand,
     between,
+    expect_filled,
     expect_text,
     found,
     read_path,
@@ -59,10 +60,7 @@ def _size(value: object, _: Place) -> int:
 
 
 def _parameter(value: object, _: Place) -> str:
-    name = expect_text(value, "the name of a parameter")
-    if not name:
-        raise ValueError("expected the name of a parameter, found an empty string")
-    return name
+    return expect_filled(value, "the name of a parameter")
 
 
 @attrs.frozen

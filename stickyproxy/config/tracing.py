@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal
 
 import attrs
 
-from stickyproxy.config.units import Count, Duration, Kind, Place, Shorthand, between, expect_text, found, told
+from stickyproxy.config.units import (
+    Count,
+    Duration,
+    Kind,
+    Place,
+    Shorthand,
+    between,
+    expect_filled,
+    expect_text,
+    found,
+    told,
+)
 
 URL = 'an http URL such as "http://127.0.0.1:4318/v1/traces"'
 
@@ -23,10 +34,7 @@ def _url(value: object, _: Place) -> str:
 
 
 def _name(value: object, _: Place) -> str:
-    name = expect_text(value, "a name")
-    if not name:
-        raise ValueError("expected a name, found an empty string")
-    return name
+    return expect_filled(value, "a name")
 
 
 @attrs.frozen

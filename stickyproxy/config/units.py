@@ -119,6 +119,13 @@ def expect_text(value: object, expected: str) -> str:
     return value
 
 
+def expect_filled(value: object, expected: str) -> str:
+    text = expect_text(value, expected)
+    if not text:
+        raise ValueError(f"expected {expected}, found an empty string")
+    return text
+
+
 def read_duration(value: object, _: Place | None = None) -> float:
     """``"500ms"``, ``"2s"``, ``"5m"``, ``"1h"``, ``"7d"`` → seconds; more than 0."""
     match = _DURATION.fullmatch(expect_text(value, DURATION))
@@ -207,10 +214,7 @@ def between(least: float, most: float, example: float) -> Kind:
 
 
 def read_path(value: object, place: Place) -> Path:
-    text = expect_text(value, "a path")
-    if not text:
-        raise ValueError("expected a path, found an empty string")
-    return place.directory / text
+    return place.directory / expect_filled(value, "a path")
 
 
 def _existing(value: object, place: Place) -> Path:
